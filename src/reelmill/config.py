@@ -1,0 +1,202 @@
+"""The configuration of a run: dataclass defaults ← YAML file ← ``section.key=value``.
+
+``load`` gives a validated ``Config``; every error names the file or the override, the key, the value seen and
+the nearest key that exists. Which values mean something and which only say how is marked in the dataclasses
+themselves (``reelmill.settings``); ``differences`` reads the marks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from reelmill.audio.settings import AudioSettings
+from reelmill.corpus.settings import CorpusSettings
+from reelmill.errors import RequestError
+from reelmill.sampling.settings import SamplingSettings
+from reelmill.settings import COMPUTE, STRICT
+from reelmill.songs.settings import SongsSettings
+from reelmill.tracking.settings import TrackingSettings
+from reelmill.training.settings import ModelSettings, TrainingSettings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All sections of a configuration. Immutable; change one with ``dataclasses.replace``."""
+
+    corpus: CorpusSettings = field(default_factory=CorpusSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    audio: AudioSettings = field(default_factory=AudioSettings)
+    songs: SongsSettings = field(default_factory=SongsSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
+
+    __pydantic_config__ = STRICT
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which ``2e-3`` is a number, as YAML 1.2 has it (PyYAML follows 1.1, where it is text)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in ``path`` (defaults if None) with ``section.key=value`` overrides applied.
+
+    Raises RequestError for a missing or malformed file, an unknown key or a value that does not fit.
+    """
+    data = read_yaml(path) if path is not None else {}
+    overridden = set()
+    for override in overrides:
+        overridden.add(_apply_override(data, override))
+    return from_dict(data, source=str(path) if path is not None else "defaults", overridden=overridden)
+
+
+def from_dict(data: Mapping[str, Any], source: str, overridden: set[str] | None = None) -> Config:
+    """Validate nested mappings into a ``Config``. ``source`` names the origin in error messages."""
+    return parse(Config, data, source, overridden)
+
+
+def parse(kind: type[T], data: Any, source: str, overridden: set[str] | None = None) -> T:
+    """Validate ``data`` into the dataclass ``kind``; RequestError names each wrong key on its own line."""
+    try:
+        return TypeAdapter(kind).validate_python(data)
+    except ValidationError as error:
+        lines = [_explain(kind, problem, source, overridden or set()) for problem in error.errors()]
+        raise RequestError("\n".join(lines)) from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file; an empty file is an empty mapping."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    try:
+        data = yaml.load(text, Loader=_Loader)  # _Loader is a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise RequestError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise RequestError(f"{path}: expected sections with keys, found {type(data).__name__}")
+    for section, values in data.items():
+        if values is None:
+            data[section] = {}
+    return data
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain values of a settings dataclass, in declaration order."""
+    return dataclasses.asdict(config)
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved configuration as YAML text that ``load`` reads back to an equal value."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def differences(old: Any, new: Any, sections: Sequence[str] | None = None) -> list[tuple[str, Any, Any]]:
+    """(key, old, new) for each setting that changes the meaning of the result and differs.
+
+    ``old`` and ``new`` are two configs or two settings of the same class; ``sections`` limits a config to
+    those sections.
+    """
+    return [
+        (key, before, after)
+        for key, before, after, compute in _pairs(old, new)
+        if before != after and not compute and (sections is None or key.split(".")[0] in sections)
+    ]
+
+
+def _pairs(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any, bool]]:
+    hints = typing.get_type_hints(type(old), include_extras=True)
+    for item in dataclasses.fields(old):
+        before, after = getattr(old, item.name), getattr(new, item.name)
+        if dataclasses.is_dataclass(before):
+            yield from _pairs(before, after, f"{prefix}{item.name}.")
+        else:
+            yield (
+                f"{prefix}{item.name}",
+                before,
+                after,
+                COMPUTE in getattr(hints[item.name], "__metadata__", ()),
+            )
+
+
+def _apply_override(data: dict[str, Any], override: str) -> str:
+    key, equals, text = override.partition("=")
+    section, dot, name = key.partition(".")
+    if not equals or not dot or not section or not name:
+        raise RequestError(f"{override!r}: expected section.key=value, for example training.steps=500")
+    if section not in _names(Config):
+        raise RequestError(f"{override!r}: there is no section {section!r}{_nearest(section, _names(Config))}")
+    try:
+        value = yaml.load(text, Loader=_Loader)  # _Loader is a SafeLoader
+    except yaml.YAMLError:
+        raise RequestError(f"{override!r}: {text!r} is not a valid YAML value") from None
+    values = data.setdefault(section, {})
+    if not isinstance(values, dict):
+        raise RequestError(f"section {section!r}: expected keys, found {values!r}")
+    values[name] = value
+    return key
+
+
+def _explain(kind: type, problem: Any, source: str, overridden: set[str]) -> str:
+    # A union's branches and list positions stand in loc after the key; the key is what a person wrote.
+    parts = [str(part) for part in problem["loc"]]
+    known = _known_depth(kind, parts)
+    key = ".".join(parts[:known]) or "(top level)"
+    where = "command line" if key in overridden else source
+    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        siblings = _names(_class_at(kind, parts[: known - 1]))
+        return f"{where}: unknown key {key!r}{_nearest(parts[known - 1], siblings)}"
+    message = str(problem["msg"])
+    seen = problem["input"]
+    return f"{where}: {key} = {seen!r}: {message[0].lower()}{message[1:]}"
+
+
+def _known_depth(kind: type, parts: list[str]) -> int:
+    depth, current = 0, kind
+    for part in parts:
+        if not dataclasses.is_dataclass(current):
+            break
+        depth += 1
+        current = typing.get_type_hints(current).get(part, object)
+    return depth
+
+
+def _class_at(kind: type, parts: list[str]) -> type:
+    for part in parts:
+        kind = typing.get_type_hints(kind)[part]
+    return kind
+
+
+def _names(kind: type) -> list[str]:
+    return [item.name for item in dataclasses.fields(kind)]
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; valid are {', '.join(names)}"

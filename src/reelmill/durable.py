@@ -1,0 +1,150 @@
+"""The one way anything lasting reaches disk: write beside, sync, rename, sync the directory.
+
+A file or directory written here is either wholly there under its name or not there at all, whatever is killed.
+What is being written bears a name that ``is_temporary`` knows, so that whatever a kill leaves behind can be
+told from real files and cleaned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from reelmill.errors import DamagedError, RequestError
+
+MANIFEST = "manifest.json"
+_MARK = ".partial-"
+
+
+def temporary(path: Path) -> Path:
+    """A fresh name beside ``path`` for what will become it."""
+    return path.with_name(f".{path.name}{_MARK}{secrets.token_hex(6)}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether ``path`` is something a writer here had not finished."""
+    return path.name.startswith(".") and _MARK in path.name
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path`` atomically. An existing file stays as it was until the rename."""
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put UTF-8 ``text`` at ``path`` atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Put ``value`` at ``path`` atomically as indented JSON. NaN and infinities are refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path to write a file at; it is synced and renamed to ``path`` if the block ends well."""
+    partial = temporary(path)
+    try:
+        yield partial
+        sync(partial)
+        partial.replace(path)
+        sync(path.parent)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        raise_explained(error, path)
+
+
+@contextlib.contextmanager
+def creating_directory(path: Path, facts: dict[str, Any] | None = None) -> Iterator[Path]:
+    """A temporary directory to fill; it gets a manifest, is synced and renamed to ``path``.
+
+    ``facts`` are added to the manifest. ``path`` must not exist.
+    """
+    partial = temporary(path)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        files = sorted(item for item in partial.rglob("*") if item.is_file())
+        listing = {
+            str(item.relative_to(partial)): {"bytes": item.stat().st_size, "sha256": sha256(item)}
+            for item in files
+        }
+        (partial / MANIFEST).write_text(json.dumps({**(facts or {}), "files": listing}, indent=2) + "\n")
+        for item in [*files, partial / MANIFEST]:
+            sync(item)
+        for item in sorted({item.parent for item in files} | {partial}, reverse=True):
+            sync(item)
+        partial.rename(path)
+        sync(path.parent)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise_explained(error, path)
+
+
+def verify_directory(path: Path) -> dict[str, Any]:
+    """The manifest of ``path`` if every file it lists is there with its size and hash.
+
+    Raises DamagedError naming the first file that is not.
+    """
+    manifest = read_json(path / MANIFEST)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise DamagedError(f"{path / MANIFEST}: lists no files")
+    for name, expected in manifest["files"].items():
+        verify_file(path / name, expected["bytes"], expected["sha256"])
+    return manifest
+
+
+def verify_file(path: Path, size: int, digest: str) -> None:
+    """Raise DamagedError unless ``path`` has ``size`` bytes and the SHA-256 ``digest``."""
+    try:
+        seen = path.stat().st_size
+    except FileNotFoundError:
+        raise DamagedError(f"{path}: missing") from None
+    if seen != size:
+        raise DamagedError(f"{path}: {seen} bytes, its manifest says {size}")
+    if sha256(path) != digest:
+        raise DamagedError(f"{path}: its SHA-256 differs from its manifest's")
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in ``path``; DamagedError if it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DamagedError(f"{path}: missing") from None
+    except (ValueError, OSError) as error:
+        raise DamagedError(f"{path}: not readable as JSON ({error})") from None
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a directory to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def raise_explained(error: BaseException, path: Path) -> NoReturn:
+    """Raise a full disk or a read-only place as a RequestError that says so; any other error as it is."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise RequestError(f"{path}: the disk is full; free some space and run the same command again") from error
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        raise RequestError(f"{path}: cannot be written ({error.strerror})") from error
+    raise error

@@ -1,0 +1,24 @@
+"""Settings of sampling: which distribution characters are drawn from, and how many songs at once."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from reelmill.settings import COMPUTE, STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """Warpers are applied in the order temperature, top-k, top-p, min-p."""
+
+    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0  # 0: off
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: off
+    min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0  # 0: off
+    max_length: Annotated[int, Field(ge=1, le=1_000_000)] = 3000  # characters; a longer song is not valid
+    precision: Literal["float32", "bfloat16"] = "float32"  # of weights and state in the matrix products
+    slots: Annotated[int, COMPUTE, Field(ge=1, le=65536)] = 256  # songs sampled at once
+    device: Annotated[Literal["auto", "cpu", "cuda"], COMPUTE] = "auto"
+
+    __pydantic_config__ = STRICT

@@ -1,0 +1,20 @@
+"""Settings of a songs directory."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from reelmill.settings import STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class SongsSettings:
+    """What makes an attempt a song, and how songs are packed."""
+
+    songs_per_shard: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    max_attempts: Annotated[int, Field(ge=1, le=10_000)] = 20
+    require: Literal["none", "headers", "midi", "bars"] = "midi"
+    prompts: list[str] = field(default_factory=list)  # song i begins with prompts[i mod len]; empty: no prompt
+
+    __pydantic_config__ = STRICT
