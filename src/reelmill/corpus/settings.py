@@ -13,8 +13,9 @@ class CorpusSettings:
     """``source`` is a named corpus, a path, a glob, a hub id, or a list of them."""
 
     source: str | list[str] = "irish"
-    text_column: str = ""  # for JSONL, Parquet, CSV and hub data sets; empty: guessed among text, abc, abc notation
-    fields: list[str] = field(default_factory=lambda: ["X", "T", "R", "M", "L", "Q", "K"])  # kept of the header
+    text_column: str = ""  # of tables and hub data sets; empty: guessed among text, abc, abc notation
+    # The header fields that are kept; the others are dropped.
+    fields: list[str] = field(default_factory=lambda: ["X", "T", "R", "M", "L", "Q", "K"])
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.85  # bodies at least this similar form one cluster
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
