@@ -25,12 +25,17 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """The recipe. ``batch_size`` is the global one, whatever the number of processes."""
+    """The recipe. ``batch_size`` is the global one, whatever the number of processes.
+
+    ``accumulation`` cuts each global batch into that many fixed micro-batches, which the processes share. Their
+    gradients are summed in a fixed order, so at every world size up to ``accumulation`` the weights are the
+    same, bit for bit. With more processes than that, micro-batches are cut further and weights agree to rounding.
+    """
 
     steps: Count = 6000
     batch_size: Count = 32
     sequence_length: Count = 200  # characters
-    batches: Literal["random", "stream"] = "random"  # random windows, or every tune once an epoch with carried state
+    batches: Literal["random", "stream"] = "random"  # windows; or every tune once an epoch, state carried on
     transpose: bool = False  # train on transposed copies too
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     schedule: Literal["constant", "cosine"] = "constant"
@@ -43,8 +48,9 @@ class TrainingSettings:
     checkpoint_every: Annotated[int, COMPUTE, Field(ge=1)] = 100
     keep_checkpoints: Annotated[int, COMPUTE, Field(ge=1)] = 3
     evaluate_every: Annotated[int, Field(ge=0)] = 100  # 0: never
-    patience: Annotated[int, Field(ge=0)] = 0  # evaluations without a better one before stopping; 0: never stop early
+    evaluation_tunes: Annotated[int, Field(ge=0)] = 1000  # validation tunes scored each time; 0: all
+    patience: Annotated[int, Field(ge=0)] = 0  # evaluations without a better one before stopping; 0: go on
     log_every: Annotated[int, COMPUTE, Field(ge=1)] = 10
-    sample_every: Annotated[int, COMPUTE, Field(ge=0)] = 0  # steps between sample songs sent to Comet; 0: never
+    sample_every: Annotated[int, COMPUTE, Field(ge=0)] = 0  # steps between sample songs for Comet; 0: never
 
     __pydantic_config__ = STRICT

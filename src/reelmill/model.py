@@ -1,0 +1,205 @@
+"""The character model: embedding → LSTM layers → linear.
+
+Characters go in as indices, logits over the vocabulary come out. Dropout stands outside the LSTMs, one mask
+for each row of the global batch and each layer, the same at every time step (Gal & Ghahramani 2016; Merity,
+Keskar & Socher 2017). Masks are a function of (seed, step, row, layer), never of rank, device or a global
+generator, so a batch may be cut among processes in any way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from reelmill import durable
+from reelmill.config import parse
+from reelmill.corpus.vocabulary import Vocabulary
+from reelmill.errors import DamagedError, RequestError
+from reelmill.training.randomness import keyed_bits
+from reelmill.training.settings import ModelSettings
+
+State = tuple[Tensor, Tensor]
+"""Hidden and cell state of all layers, each [layers, batch, hidden], float32."""
+
+WEIGHTS = "model.safetensors"
+SETTINGS = "model.json"
+VOCABULARY = "vocabulary.json"
+
+_DROPOUT_STREAM = 0x64726F70  # keeps these draws apart from others keyed by the same seed
+
+
+class DropoutKey(NamedTuple):
+    """What the masks of a forward pass are derived from: ``rows`` are row numbers in the global batch."""
+
+    seed: int
+    step: int
+    rows: npt.NDArray[np.int64]
+
+
+class CharLSTM(nn.Module):
+    """Next-character logits. ``layers`` are separate one-layer ``nn.LSTM``s, batch first."""
+
+    def __init__(self, settings: ModelSettings, vocabulary_size: int) -> None:
+        super().__init__()
+        if settings.tie_embedding and settings.embedding_size != settings.hidden_size:
+            raise RequestError(
+                f"model.tie_embedding needs model.embedding_size ({settings.embedding_size}) equal to "
+                f"model.hidden_size ({settings.hidden_size})"
+            )
+        self.settings = settings
+        self.embedding = nn.Embedding(vocabulary_size, settings.embedding_size)
+        sizes = [settings.embedding_size] + [settings.hidden_size] * settings.layers
+        self.layers = nn.ModuleList(
+            nn.LSTM(inputs, outputs, batch_first=True) for inputs, outputs in itertools.pairwise(sizes)
+        )
+        self.output = nn.Linear(settings.hidden_size, vocabulary_size)
+        if settings.tie_embedding:
+            self.output.weight = self.embedding.weight
+            nn.init.uniform_(
+                self.embedding.weight, -0.1, 0.1
+            )  # Merity et al. 2017: unit variance is too much here
+
+    def forward(
+        self, characters: Tensor, state: State | None = None, dropout_key: DropoutKey | None = None
+    ) -> tuple[Tensor, State]:
+        """Logits [batch, time, vocabulary] (float32) and the state after the last character.
+
+        ``characters`` is int64 [batch, time]; ``state`` is zero if None. Dropout acts only if ``dropout_key``
+        is given, whatever ``train()`` or ``eval()`` say.
+        """
+        hidden = self._drop(self.embedding(characters), dropout_key, layer=0)
+        states = []
+        for index, lstm in enumerate(self.layers):
+            before = None if state is None else (state[0][index : index + 1], state[1][index : index + 1])
+            hidden, after = lstm(hidden, before)
+            states.append(after)
+            hidden = self._drop(hidden, dropout_key, layer=index + 1)
+        hiddens, cells = zip(*states, strict=True)
+        return self.output(hidden).float(), (torch.cat(hiddens).float(), torch.cat(cells).float())
+
+    def zero_state(self, batch: int) -> State:
+        """The state before the first character of ``batch`` rows."""
+        shape = (self.settings.layers, batch, self.settings.hidden_size)
+        device = self.embedding.weight.device
+        return torch.zeros(shape, device=device), torch.zeros(shape, device=device)
+
+    def _drop(self, values: Tensor, key: DropoutKey | None, layer: int) -> Tensor:
+        if key is None or self.settings.dropout == 0:
+            return values
+        mask = dropout_mask(key, layer, values.shape[-1], self.settings.dropout)
+        return values * torch.from_numpy(mask)[:, None, :].to(values.device, values.dtype, non_blocking=True)
+
+
+def dropout_mask(key: DropoutKey, layer: int, features: int, rate: float) -> npt.NDArray[np.float32]:
+    """Mask [rows, features] of 0 and 1 / (1 - ``rate``), equal on every device (float32)."""
+    rows = np.asarray(key.rows)[:, None]
+    bits = keyed_bits(_DROPOUT_STREAM, key.seed, key.step, layer, rows, np.arange(features)[None, :])
+    kept = (bits >> np.uint64(11)).astype(np.float64) >= rate * 2.0**53
+    return kept.astype(np.float32) / np.float32(1 - rate)
+
+
+def new_network(settings: ModelSettings, vocabulary_size: int, seed: int) -> CharLSTM:
+    """A network on the CPU with PyTorch's usual initial weights, a function of ``seed`` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CharLSTM(settings, vocabulary_size)
+
+
+@dataclasses.dataclass
+class TrainedModel:
+    """A network with the vocabulary it speaks: all that sampling and evaluation need."""
+
+    network: CharLSTM
+    vocabulary: Vocabulary
+    settings: ModelSettings
+
+    def save(self, directory: Path) -> None:
+        """Write model.safetensors, model.json and vocabulary.json into an existing ``directory``."""
+        save_weights(self.network, directory / WEIGHTS)
+        durable.write_json(directory / SETTINGS, dataclasses.asdict(self.settings))
+        self.vocabulary.save(directory / VOCABULARY)
+
+    @classmethod
+    def load(cls, directory: Path, device: str | torch.device = "cpu") -> TrainedModel:
+        """The model in ``directory``, in evaluation mode.
+
+        Raises RequestError if there is no such directory, DamagedError if a file is missing or does not fit
+        the others. Nothing in the files is ever executed.
+        """
+        missing = [name for name in (WEIGHTS, SETTINGS, VOCABULARY) if not (directory / name).is_file()]
+        if len(missing) == 3:
+            raise RequestError(f"{directory}: no model there; expected a directory with {WEIGHTS}")
+        if missing:
+            raise DamagedError(f"{directory / missing[0]}: missing")
+        values = durable.read_json(directory / SETTINGS)
+        try:
+            settings = parse(ModelSettings, values, str(directory / SETTINGS))
+        except RequestError as error:
+            raise DamagedError(str(error)) from None
+        vocabulary = Vocabulary.load(directory / VOCABULARY)
+        return cls.assemble(settings, vocabulary, directory / WEIGHTS, device)
+
+    @classmethod
+    def assemble(
+        cls,
+        settings: ModelSettings,
+        vocabulary: Vocabulary,
+        weights: Path,
+        device: str | torch.device = "cpu",
+    ) -> TrainedModel:
+        """A model from its parts, ``weights`` being a safetensors file; raises like ``load``."""
+        with torch.device("meta"):
+            network = CharLSTM(settings, vocabulary.size)
+        load_weights(network, weights, device)
+        return cls(network.eval(), vocabulary, settings)
+
+
+def save_weights(network: CharLSTM, path: Path) -> None:
+    """Write the weights to ``path`` as safetensors; tied weights are written once."""
+    save_file(weights_of(network), path)
+
+
+def weights_of(network: CharLSTM) -> dict[str, Tensor]:
+    """The distinct weights by name, detached, not copied."""
+    weights = {name: value.detach().contiguous() for name, value in network.state_dict().items()}
+    if network.settings.tie_embedding:
+        del weights["output.weight"]
+    return weights
+
+
+def load_weights(network: CharLSTM, path: Path, device: str | torch.device = "cpu") -> None:
+    """Put the weights in ``path`` into ``network`` on ``device``; DamagedError if they don't fit."""
+    if not path.is_file():
+        raise DamagedError(f"{path}: missing")
+    try:
+        weights = load_file(path, device=str(device))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DamagedError(f"{path}: not readable as safetensors ({error})") from None
+    expected = {name: tuple(value.shape) for name, value in weights_of(network).items()}
+    seen = {name: tuple(value.shape) for name, value in weights.items()}
+    wrong = sorted(name for name in expected.keys() | seen.keys() if expected.get(name) != seen.get(name))
+    if wrong:
+        name = wrong[0]
+        raise DamagedError(
+            f"{path}: {name} is {seen.get(name, 'missing')}, "
+            f"the model's settings and vocabulary want {expected.get(name, 'none')}"
+        )
+    if any(value.dtype != torch.float32 for value in weights.values()):
+        raise DamagedError(f"{path}: its weights are not float32")
+    if network.settings.tie_embedding:
+        weights["output.weight"] = weights["embedding.weight"]
+    network.load_state_dict(weights, assign=True)
+    if network.settings.tie_embedding:
+        network.output.weight = network.embedding.weight
+    for lstm in network.layers:
+        assert isinstance(lstm, nn.LSTM)
+        lstm.flatten_parameters()  # cuDNN wants a layer's weights in one piece of memory
