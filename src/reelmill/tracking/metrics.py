@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 
 class MetricsLog:
-    """The metrics log at ``path``; no file is created or changed before the first ``append`` or ``cut_back``."""
+    """The metrics log at ``path``; nothing is written before the first ``append`` or ``cut_back``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
