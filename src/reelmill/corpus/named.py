@@ -116,7 +116,7 @@ def _fetch(corpus: NamedCorpus, directory: Path) -> None:
 
 
 def _read_books(archive: Path, corpus: NamedCorpus) -> dict[str, bytes]:
-    """The content of each book. Members are joined by a blank line, which ends a tune (ABC 2.1, section 2.2)."""
+    """The content of each book. A blank line, which ends a tune (ABC 2.1, section 2.2), joins its members."""
     members = _wheel_members if archive.suffix == ".whl" else _source_members
     try:
         found = {book: members(archive, re.compile(item)) for book, item in sorted(corpus.books.items())}
