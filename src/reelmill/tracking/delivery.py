@@ -1,7 +1,7 @@
 """The process that talks to Comet, apart from training so that neither can hold up or bring down the other.
 
     python -m reelmill.tracking.delivery archive DIR    makes DIR/comet/KEY.zip, for `comet upload`
-    python -m reelmill.tracking.delivery follow DIR     sends what is new, now and at each line of standard input
+    python -m reelmill.tracking.delivery follow DIR     sends what is new, now and at each line of its input
 
 ``archive`` replays the outbox from the start, less what Comet has confirmed online: a kill may leave no
 archive or an old one, never a wrong one, and running it again makes it. ``follow`` ends with its input.
@@ -11,6 +11,7 @@ Source code, environment, packages, git and host names are not logged.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import resource
 import select
@@ -180,7 +181,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             flat.update(_flat(value, f"{prefix}{name}."))
         else:
-            flat[f"{prefix}{name}"] = value
+            flat[f"{prefix}{name}"] = json.dumps(value) if isinstance(value, list) else value
     return flat
 
 
