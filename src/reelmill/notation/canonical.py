@@ -1,0 +1,249 @@
+"""The canonical form of a tune: what a model learns from, and nothing else.
+
+Header: ``X:1`` first and ``K:`` last, whatever was asked for; between them those of the asked fields that the
+tune has, one line each, in the order T, others by alphabet, R, M, L, Q. No space after the colon, runs of
+spaces made one. Of several values the first is kept; of M:, L: and Q:, which players read, the last.
+
+Keys are written short: ``K:D``, ``K:Em``, ``K:Ador``, and with ``mix``, ``phr``, ``lyd``, ``loc`` likewise (``K:E
+Minor`` becomes ``K:Em``, ``K:D Ionian`` becomes ``K:D``), accidentals after a space (``K:Dmix =c``), clefs left out.
+Meters have no spaces, tempos no quoted words.
+
+Body: as written, except that
+
+- comments, ``%%`` directives, lyrics, symbol lines and every field but K:, M:, L:, V: (and Q: if asked for) go,
+  as lines and inline;
+- quoted text goes unless it is a chord symbol (``"Am7/G"``);
+- a line that ends in a backslash is joined with the next;
+- line-break marks (``!``), beam marks (`````), spacers (``y``), decorations with names no player knows
+  (``!4!``) and characters that mean nothing where they stand go;
+- runs of spaces become one, none at the ends of lines; an ending's number follows its bar line directly;
+- ``+CEG+`` of ABC 1.6 becomes ``[CEG]``.
+
+The text ends with one newline and has no blank line. Notes and their lengths are never changed; with M: and L: among the
+asked fields the tune sounds as before, apart from a tempo or an order of parts (P:) that was left out. The form
+is a fixed point: canonical(canonical(tune)) == canonical(tune).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from reelmill.notation.header import body_field, split_tune
+from reelmill.notation.keys import parse_key
+from reelmill.notation.meter import parse_meter, parse_unit, unit_text
+from reelmill.notation.tokens import Kind, Token, tokenize
+
+LONGEST = 1_000_000
+"""Characters; what is longer is no tune, and would only take long to say so."""
+
+_FIRST, _LAST = "XT", "RMLQK"
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+_QUOTED = re.compile(r'"[^"]*"?')
+_CHORD_SYMBOL = re.compile(
+    r"[A-G][#b]?(?:maj|min|dim|aug|sus|add|[mM+0-9#b]){0,6}(?:\([#b]?\d{1,2}\))?(?:/[A-G][#b]?)?"
+)
+# ABC 2.1 section 4.14, without those that only say how to finger.
+_PLAYED = frozenset(
+    "trill trill( trill) lowermordent uppermordent mordent pralltriller roll turn turnx invertedturn invertedturnx "
+    "arpeggio > accent emphasis fermata invertedfermata tenuto wedge slide staccato pppp ppp pp p mp mf f ff fff ffff "
+    "sfz crescendo( <( crescendo) <) diminuendo( >( diminuendo) >) segno coda D.S. D.C. dacoda dacapo fine "
+    "shortphrase mediumphrase longphrase upbow downbow open thumb snap breath".split()
+)
+_SOUNDS = (Kind.NOTE, Kind.REST)
+_BEFORE_SOUND = (
+    *_SOUNDS,
+    Kind.CHORD_OPEN,
+    Kind.GRACE_OPEN,
+    Kind.SLUR_OPEN,
+    Kind.TUPLET,
+    Kind.DECORATION,
+    Kind.SIGN,
+    Kind.QUOTED,
+    Kind.BAR,
+)
+_AFTER_SOUND = (*_SOUNDS, Kind.CHORD_CLOSE, Kind.SLUR_CLOSE, Kind.GRACE_CLOSE, Kind.TIE, Kind.QUOTED)
+
+_UNBALANCED = {"[": "unbalanced chord brackets", "{": "unbalanced grace note braces"}
+_SPACES = re.compile(" +")
+
+
+class NotATune(ValueError):
+    """The text is not a tune that can be used. ``reason`` is a short phrase that is the same for like cases."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def canonical(text: str, fields: Sequence[str]) -> str:
+    """The one tune in ``text`` in canonical form (see above) with the header fields named in ``fields``.
+
+    Raises NotATune, and nothing else, whatever the text is.
+    """
+    if len(text) > LONGEST:
+        raise NotATune("longer than a million characters")
+    if _CONTROL.search(text):
+        raise NotATune("control characters")
+    found, lines = split_tune(text)
+    head = _header(found, set(fields))
+    body = _body(lines, set(fields))
+    return "\n".join([*head, *body]) + "\n"
+
+
+def _header(found: Iterable[tuple[str, str]], asked: set[str]) -> list[str]:
+    values: dict[str, str] = {}
+    for name, value in found:
+        if name == "m":
+            raise NotATune("macros")
+        if name in "MLQK" or not values.get(name):
+            values[name] = value
+    if "K" not in values:
+        raise NotATune("no K field")
+    names = [*_FIRST, *sorted(asked.difference(_FIRST + _LAST)), *_LAST]
+    kept = {
+        name: field_value(name, values[name]) for name in names if name in values and name in asked | {"K"}
+    }
+    kept["X"] = "1"
+    return [f"{name}:{kept[name]}" for name in names if kept.get(name)]
+
+
+def field_value(name: str, value: str) -> str:
+    """``value`` of a field ``name`` in canonical form, empty if nothing is left of it; raises NotATune."""
+    if name == "K":
+        key = parse_key(value)
+        if key is None:
+            raise NotATune("unknown key")
+        return key.text
+    if name == "M" and value:
+        meter = parse_meter(value)
+        if meter is None:
+            raise NotATune("malformed meter")
+        return meter.text
+    if name == "L" and value:
+        unit = parse_unit(value)
+        if unit is None:
+            raise NotATune("malformed unit note length")
+        return unit_text(unit)
+    if name == "Q":
+        value = _QUOTED.sub(" ", value)
+    if name == "V":
+        value = value.split(maxsplit=1)[0] if value.split() else ""
+    return " ".join(value.replace("%", " ").split()).rstrip("\\ ")
+
+
+def _body(lines: Iterable[str], asked: set[str]) -> list[str]:
+    kept = {"K", "M", "L", "V"} | ({"Q"} & asked)
+    body, notes, length, strays = [], 0, 0, 0
+    for line in _joined(lines, kept):
+        found = body_field(line)
+        if found:
+            value = field_value(*found) if found[0] in kept else ""
+            text = f"{found[0]}:{value}" if value else ""
+        else:
+            tokens = tokenize(line)
+            music = _music(tokens, kept)
+            notes += sum(token.kind == Kind.NOTE for token in music)
+            length += len(line)
+            strays += sum(token.kind == Kind.STRAY for token in tokens)
+            text = _SPACES.sub(" ", "".join(token.text for token in music)).strip()
+        if text:
+            body.append(text)
+    if strays > 10 and strays > length / 10:
+        raise NotATune("prose among the music")
+    if not notes:
+        raise NotATune("no notes")
+    return body
+
+
+def _music(tokens: Iterable[Token], fields: set[str]) -> list[Token]:
+    """The tokens of a line that stay, in canonical form."""
+    music: list[Token] = []
+    last = Kind.STRAY  # the last kind that stays, spaces apart
+    inside = ""  # the kind of bracket that is open
+    for token in tokens:
+        inside = _bracket(inside, last, token)
+        if token.kind == Kind.NUMBER and last == Kind.BAR:
+            while music[-1].kind == Kind.SPACE:
+                music.pop()
+        elif token.kind == Kind.NUMBER or (token.kind == Kind.BROKEN and last not in _AFTER_SOUND):
+            continue
+        elif token.kind == Kind.SPACE and inside == "[":
+            continue
+        for piece in _rewritten(token, fields):
+            music.append(piece)
+            last = last if piece.kind == Kind.SPACE else piece.kind
+    if inside:
+        raise NotATune(_UNBALANCED[inside])
+    return _without_lost_signs(music)
+
+
+def _bracket(inside: str, last: Kind, token: Token) -> str:
+    if token.kind in (Kind.CHORD_OPEN, Kind.GRACE_OPEN):
+        opened = token.text[0]
+        if inside:
+            # A chord may stand among grace notes, but that is more than players agree on.
+            raise NotATune(_UNBALANCED[opened])
+        return opened
+    if token.kind in (Kind.CHORD_CLOSE, Kind.GRACE_CLOSE):
+        opened = "[" if token.kind == Kind.CHORD_CLOSE else "{"
+        if inside != opened or last in (Kind.CHORD_OPEN, Kind.GRACE_OPEN):
+            raise NotATune(_UNBALANCED[opened])
+        return ""
+    if inside and token.kind in (Kind.BAR, Kind.ENDING, Kind.INLINE):
+        raise NotATune(_UNBALANCED[inside])
+    return inside
+
+
+def _rewritten(token: Token, fields: set[str]) -> list[Token]:
+    """What becomes of a token whose place is right: itself, another form, or nothing."""
+    kind, text = token.kind, token.text
+    if kind == Kind.SPACE:
+        return [Token(kind, " ")] if text.strip("`") else []
+    if kind == Kind.QUOTED:
+        chord = text[1:-1].strip()
+        return [Token(kind, f'"{chord}"')] if _CHORD_SYMBOL.fullmatch(chord) else []
+    if kind == Kind.DECORATION:
+        return [token] if text[1:-1] in _PLAYED else []
+    if kind == Kind.INLINE:
+        name, value = text[1], field_value(text[1], text[3:-1]) if text[1] in fields else ""
+        return [Token(kind, f"[{name}:{value}]")] if value else []
+    if kind == Kind.OLD_CHORD:
+        notes = tokenize(text[1:-1])
+        right = all(note.kind == Kind.NOTE for note in notes)
+        return [Token(Kind.CHORD_OPEN, "["), *notes, Token(Kind.CHORD_CLOSE, "]")] if right else []
+    if kind == Kind.STRAY and text == '"':
+        raise NotATune("unclosed quotation mark")
+    return [] if kind in (Kind.STRAY, Kind.SPACER) else [token]
+
+
+def _without_lost_signs(music: list[Token]) -> list[Token]:
+    """Without one-letter decorations that decorate nothing (what is left of a word, say)."""
+    kept: list[Token] = []
+    following = Kind.SPACE
+    for token in reversed(music):
+        if token.kind != Kind.SIGN or following in _BEFORE_SOUND:
+            kept.append(token)
+            following = token.kind
+    return kept[::-1]
+
+
+def _joined(lines: Iterable[str], kept: set[str]) -> Iterator[str]:
+    """Lines with those that end in a backslash joined to the next; fields on the way become inline ones."""
+    pending: list[str] = []
+    for line in lines:
+        found = body_field(line)
+        if found and pending:
+            if found[0] in kept:
+                pending.append(f"[{found[0]}:{found[1]}]")
+        elif found:
+            if found[0] == "X":
+                raise NotATune("several tunes in one")
+            yield line
+        elif line.endswith("\\"):
+            pending.append(line.rstrip("\\"))
+        else:
+            yield "".join([*pending, line])
+            pending = []
+    if pending:
+        yield "".join(pending)

@@ -1,0 +1,108 @@
+"""A line of ABC music as tokens, ABC 2.1 section 4.
+
+``tokenize`` reads any text in linear time and loses nothing: the tokens' texts joined are the line. What has no
+meaning where it stands becomes a ``STRAY`` token of one character.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+
+
+class Kind(StrEnum):
+    """What a token is. The values are the names of the groups that match it."""
+
+    INLINE = "inline"  # [M:6/8]
+    QUOTED = "quoted"  # "Am", "^slowly"
+    DECORATION = "decoration"  # !trill!
+    BAR = "bar"  # |, |:, :|, ::, |], [|
+    ENDING = "ending"  # [1
+    NUMBER = "number"  # the 1 of |1
+    TUPLET = "tuplet"  # (3, (3:2:3
+    NOTE = "note"  # ^c'3/2
+    REST = "rest"  # z2, x, Z4
+    SPACER = "spacer"  # y
+    OLD_CHORD = "old_chord"  # +CEG+, ABC 1.6
+    BROKEN = "broken"  # >, <<
+    TIE = "tie"  # -
+    SLUR_OPEN = "slur_open"
+    SLUR_CLOSE = "slur_close"
+    CHORD_OPEN = "chord_open"
+    CHORD_CLOSE = "chord_close"
+    GRACE_OPEN = "grace_open"
+    GRACE_CLOSE = "grace_close"
+    OVERLAY = "overlay"  # &
+    SIGN = "sign"  # one-letter decorations: ~ . H L M O P S T u v
+    SPACE = "space"
+    STRAY = "stray"
+
+
+_LENGTH = r"\d{0,4}(?:/{1,6}\d{0,4})?"
+_PITCH = r"(?:\^\^|__|\^|_|=)?[A-Ga-g][,']{0,6}"
+_TOKEN = re.compile(
+    rf"""
+      (?P<space>[\s`]+)
+    | (?P<note>{_PITCH}{_LENGTH})
+    | (?P<bar>(?:\[(?=\|)|\.(?=\|))?(?:\||::)[|:]*\]?|:\|[|:]*\]?)
+    | (?P<tuplet>\([2-9](?::\d?(?::\d{{0,2}})?)?)
+    | (?P<slur_open>\.?\((?![2-9]))
+    | (?P<slur_close>\))
+    | (?P<rest>[zxZX]{_LENGTH})
+    | (?P<broken>>{{1,3}}|<{{1,3}})
+    | (?P<quoted>"[^"]*")
+    | (?P<inline>\[[A-Za-z]:[^\]]{{0,100}}\])
+    | (?P<ending>\[\d{{1,2}}(?:[,-]\d{{1,2}}){{0,8}})
+    | (?P<chord_open>\[)
+    | (?P<chord_close>\]{_LENGTH})
+    | (?P<grace_open>\{{/?)
+    | (?P<grace_close>\}})
+    | (?P<decoration>![^!\s|"]{{1,20}}!)
+    | (?P<old_chord>\+(?:[A-G]|[a-g]|[\d/,'^_=]){{2,30}}\+)
+    | (?P<tie>\.?-)
+    | (?P<overlay>&)
+    | (?P<number>\d{{1,2}}(?:[,-]\d{{1,2}}){{0,8}})
+    | (?P<spacer>y\d{{0,4}})
+    | (?P<sign>[.~HLMOPSTuv])
+    | (?P<stray>.)
+    """,
+    re.VERBOSE | re.DOTALL | re.ASCII,
+)
+_NOTE = re.compile(r"(\^\^|__|\^|_|=|)([A-Ga-g])([,']*)(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of a line of music."""
+
+    kind: Kind
+    text: str
+
+
+def tokenize(line: str) -> list[Token]:
+    """The tokens of a line of music (no newlines needed; they would count as space)."""
+    return [Token(Kind(match.lastgroup or ""), match[0]) for match in _TOKEN.finditer(line)]
+
+
+def note_parts(text: str) -> tuple[str, str, str, str]:
+    """(accidental, letter, octave marks, length) of a note token's text."""
+    match = _NOTE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a note")
+    return match[1], match[2], match[3], match[4]
+
+
+def length_factor(text: str) -> Fraction:
+    """What the length part of a token multiplies the unit note length by: ``3/2``, ``/`` = 1/2, empty = 1."""
+    numerator, slashes, denominator = _split_length(text)
+    if not slashes:
+        return Fraction(numerator)
+    return Fraction(numerator, denominator if denominator else 2**slashes)
+
+
+def _split_length(text: str) -> tuple[int, int, int]:
+    before, slash, after = text.partition("/")
+    slashes = len(slash) + len(after) - len(after.lstrip("/"))
+    return int(before or 0) or 1, slashes, int(after.lstrip("/") or 0)

@@ -1,0 +1,36 @@
+"""Whether a text has what a tune needs to be read at all: the ``headers`` tier."""
+
+from __future__ import annotations
+
+from reelmill.notation.header import body_field, split_lines, split_tune
+from reelmill.notation.keys import parse_key
+from reelmill.notation.meter import parse_meter, parse_unit
+from reelmill.notation.tokens import Kind, tokenize
+
+
+def headers_problem(abc: str) -> str:
+    """Empty if ``abc`` is one tune that starts with X:, whose K: ends the header, and whose body has notes.
+
+    Else the reason, a short phrase that is the same for like cases. M: and L: may be missing, not malformed.
+    """
+    lines = split_lines(abc)
+    if not lines[0].startswith("X:"):
+        return "no X field first"
+    if not all(line.strip() for line in lines[:-1]):
+        return "a blank line within"
+    fields, body = split_tune(abc)
+    names = [name for name, _ in fields]
+    if "K" not in names:
+        return "no K field"
+    if names.count("X") > 1 or any((body_field(line) or " ")[0] == "X" for line in body):
+        return "a second X field"
+    values = dict(fields)
+    if parse_key(values["K"]) is None:
+        return "unknown key"
+    if values.get("M") and parse_meter(values["M"]) is None:
+        return "malformed meter"
+    if values.get("L") and parse_unit(values["L"]) is None:
+        return "malformed unit note length"
+    if not any(token.kind == Kind.NOTE for line in body if not body_field(line) for token in tokenize(line)):
+        return "no notes"
+    return ""
