@@ -4,24 +4,25 @@ Header: ``X:1`` first and ``K:`` last, whatever was asked for; between them thos
 tune has, one line each, in the order T, others by alphabet, R, M, L, Q. No space after the colon, runs of
 spaces made one. Of several values the first is kept; of M:, L: and Q:, which players read, the last.
 
-Keys are written short: ``K:D``, ``K:Em``, ``K:Ador``, and with ``mix``, ``phr``, ``lyd``, ``loc`` likewise (``K:E
-Minor`` becomes ``K:Em``, ``K:D Ionian`` becomes ``K:D``), accidentals after a space (``K:Dmix =c``), clefs left out.
-Meters have no spaces, tempos no quoted words.
+Keys are written short: ``K:D``, ``K:Em``, ``K:Ador``, and with ``mix``, ``phr``, ``lyd``, ``loc`` likewise
+(``K:E Minor`` becomes ``K:Em``, ``K:D Ionian`` becomes ``K:D``), accidentals after a space (``K:Dmix =c``),
+clefs left out. Meters have no spaces, tempos no quoted words, rhythms (R:) no capitals.
 
 Body: as written, except that
 
-- comments, ``%%`` directives, lyrics, symbol lines and every field but K:, M:, L:, V: (and Q: if asked for) go,
-  as lines and inline;
+- comments, ``%%`` directives, lyrics, symbol lines and every field but K:, M:, L:, V: (and Q: if asked for)
+  go, as lines and inline;
 - quoted text goes unless it is a chord symbol (``"Am7/G"``);
 - a line that ends in a backslash is joined with the next;
 - line-break marks (``!``), beam marks (`````), spacers (``y``), decorations with names no player knows
   (``!4!``) and characters that mean nothing where they stand go;
+- one-letter decorations stand right before their note (``T(AB)`` becomes ``(TAB)``), or go;
 - runs of spaces become one, none at the ends of lines; an ending's number follows its bar line directly;
-- ``+CEG+`` of ABC 1.6 becomes ``[CEG]``.
+- ``+CEG+`` of ABC 1.6 becomes ``[CEG]``, ``:]`` becomes ``:|``, the invisible bar line ``[|]`` goes.
 
-The text ends with one newline and has no blank line. Notes and their lengths are never changed; with M: and L: among the
-asked fields the tune sounds as before, apart from a tempo or an order of parts (P:) that was left out. The form
-is a fixed point: canonical(canonical(tune)) == canonical(tune).
+The text ends with one newline and has no blank line. Notes and their lengths are never changed; with M: and
+L: among the asked fields the tune sounds as before, apart from a tempo or an order of parts (P:) that was
+left out. The form is a fixed point: canonical(canonical(tune)) == canonical(tune).
 """
 
 from __future__ import annotations
@@ -44,24 +45,13 @@ _CHORD_SYMBOL = re.compile(
     r"[A-G][#b]?(?:maj|min|dim|aug|sus|add|[mM+0-9#b]){0,6}(?:\([#b]?\d{1,2}\))?(?:/[A-G][#b]?)?"
 )
 # ABC 2.1 section 4.14, without those that only say how to finger.
-_PLAYED = frozenset(
-    "trill trill( trill) lowermordent uppermordent mordent pralltriller roll turn turnx invertedturn invertedturnx "
-    "arpeggio > accent emphasis fermata invertedfermata tenuto wedge slide staccato pppp ppp pp p mp mf f ff fff ffff "
-    "sfz crescendo( <( crescendo) <) diminuendo( >( diminuendo) >) segno coda D.S. D.C. dacoda dacapo fine "
-    "shortphrase mediumphrase longphrase upbow downbow open thumb snap breath".split()
+_PLAYED = re.compile(
+    r"trill[()]?|(?:lower|upper)?mordent|pralltriller|roll|(?:inverted)?turnx?|arpeggio|>|accent|emphasis|tenuto"
+    r"|(?:inverted)?fermata|wedge|slide|staccato|p{1,4}|m[pf]|f{1,4}|sfz|(?:crescendo|diminuendo|[<>])[()]|segno"
+    r"|coda|D\.[SC]\.|dacoda|dacapo|fine|(?:short|medium|long)phrase|upbow|downbow|open|thumb|snap|breath"
 )
 _SOUNDS = (Kind.NOTE, Kind.REST)
-_BEFORE_SOUND = (
-    *_SOUNDS,
-    Kind.CHORD_OPEN,
-    Kind.GRACE_OPEN,
-    Kind.SLUR_OPEN,
-    Kind.TUPLET,
-    Kind.DECORATION,
-    Kind.SIGN,
-    Kind.QUOTED,
-    Kind.BAR,
-)
+_BETWEEN_SIGN_AND_SOUND = (Kind.SLUR_OPEN, Kind.TUPLET, Kind.QUOTED, Kind.DECORATION)
 _AFTER_SOUND = (*_SOUNDS, Kind.CHORD_CLOSE, Kind.SLUR_CLOSE, Kind.GRACE_CLOSE, Kind.TIE, Kind.QUOTED)
 
 _UNBALANCED = {"[": "unbalanced chord brackets", "{": "unbalanced grace note braces"}
@@ -69,7 +59,7 @@ _SPACES = re.compile(" +")
 
 
 class NotATune(ValueError):
-    """The text is not a tune that can be used. ``reason`` is a short phrase that is the same for like cases."""
+    """The text is not a tune that can be used. ``reason`` is a short phrase, the same for like cases."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -100,11 +90,9 @@ def _header(found: Iterable[tuple[str, str]], asked: set[str]) -> list[str]:
             values[name] = value
     if "K" not in values:
         raise NotATune("no K field")
-    names = [*_FIRST, *sorted(asked.difference(_FIRST + _LAST)), *_LAST]
-    kept = {
-        name: field_value(name, values[name]) for name in names if name in values and name in asked | {"K"}
-    }
+    kept = {name: field_value(name, values[name]) for name in asked | {"K"} if name in values}
     kept["X"] = "1"
+    names = [*_FIRST, *sorted(asked.difference(_FIRST + _LAST)), *_LAST]
     return [f"{name}:{kept[name]}" for name in names if kept.get(name)]
 
 
@@ -127,6 +115,8 @@ def field_value(name: str, value: str) -> str:
         return unit_text(unit)
     if name == "Q":
         value = _QUOTED.sub(" ", value)
+    if name == "R":
+        value = value.lower()
     if name == "V":
         value = value.split(maxsplit=1)[0] if value.split() else ""
     return " ".join(value.replace("%", " ").split()).rstrip("\\ ")
@@ -160,22 +150,25 @@ def _music(tokens: Iterable[Token], fields: set[str]) -> list[Token]:
     """The tokens of a line that stay, in canonical form."""
     music: list[Token] = []
     last = Kind.STRAY  # the last kind that stays, spaces apart
-    inside = ""  # the kind of bracket that is open
+    ending_may_follow = False
+    inside = ""  # the bracket that is open
     for token in tokens:
         inside = _bracket(inside, last, token)
-        if token.kind == Kind.NUMBER and last == Kind.BAR:
+        if token.kind == Kind.NUMBER:
+            if not ending_may_follow:
+                continue
             while music[-1].kind == Kind.SPACE:
                 music.pop()
-        elif token.kind == Kind.NUMBER or (token.kind == Kind.BROKEN and last not in _AFTER_SOUND):
-            continue
-        elif token.kind == Kind.SPACE and inside == "[":
+        misplaced = token.kind == Kind.BROKEN and last not in _AFTER_SOUND
+        if misplaced or (token.kind == Kind.SPACE and inside == "["):
             continue
         for piece in _rewritten(token, fields):
             music.append(piece)
             last = last if piece.kind == Kind.SPACE else piece.kind
+        ending_may_follow = last == Kind.BAR and token.kind in (Kind.BAR, Kind.SPACE, Kind.QUOTED)
     if inside:
         raise NotATune(_UNBALANCED[inside])
-    return _without_lost_signs(music)
+    return _with_signs_in_place(music)
 
 
 def _bracket(inside: str, last: Kind, token: Token) -> str:
@@ -204,7 +197,7 @@ def _rewritten(token: Token, fields: set[str]) -> list[Token]:
         chord = text[1:-1].strip()
         return [Token(kind, f'"{chord}"')] if _CHORD_SYMBOL.fullmatch(chord) else []
     if kind == Kind.DECORATION:
-        return [token] if text[1:-1] in _PLAYED else []
+        return [token] if _PLAYED.fullmatch(text[1:-1]) else []
     if kind == Kind.INLINE:
         name, value = text[1], field_value(text[1], text[3:-1]) if text[1] in fields else ""
         return [Token(kind, f"[{name}:{value}]")] if value else []
@@ -212,20 +205,33 @@ def _rewritten(token: Token, fields: set[str]) -> list[Token]:
         notes = tokenize(text[1:-1])
         right = all(note.kind == Kind.NOTE for note in notes)
         return [Token(Kind.CHORD_OPEN, "["), *notes, Token(Kind.CHORD_CLOSE, "]")] if right else []
+    if kind == Kind.BAR:
+        return [] if text == "[|]" else [Token(kind, text.replace(":]", ":|"))]
     if kind == Kind.STRAY and text == '"':
         raise NotATune("unclosed quotation mark")
     return [] if kind in (Kind.STRAY, Kind.SPACER) else [token]
 
 
-def _without_lost_signs(music: list[Token]) -> list[Token]:
-    """Without one-letter decorations that decorate nothing (what is left of a word, say)."""
-    kept: list[Token] = []
-    following = Kind.SPACE
-    for token in reversed(music):
-        if token.kind != Kind.SIGN or following in _BEFORE_SOUND:
-            kept.append(token)
-            following = token.kind
-    return kept[::-1]
+def _with_signs_in_place(music: Iterable[Token]) -> list[Token]:
+    """With one-letter decorations right before the note they decorate; those that decorate none go."""
+    placed: list[Token] = []
+    waiting: list[Token] = []
+    while_grace: list[Token] = []
+    for token in music:
+        if token.kind == Kind.SIGN:
+            waiting.append(token)
+            continue
+        if token.kind == Kind.GRACE_OPEN:
+            waiting, while_grace = [], waiting
+        elif token.kind == Kind.GRACE_CLOSE:
+            waiting, while_grace = while_grace, []
+        elif token.kind in (*_SOUNDS, Kind.CHORD_OPEN):
+            placed += waiting
+            waiting = []
+        elif token.kind not in _BETWEEN_SIGN_AND_SOUND:
+            waiting = []
+        placed.append(token)
+    return placed
 
 
 def _joined(lines: Iterable[str], kept: set[str]) -> Iterator[str]:

@@ -34,8 +34,8 @@ def body_field(line: str) -> tuple[str, str] | None:
 def tune_lines(abc: str) -> Iterator[str]:
     """The lines of the one tune in ``abc`` without comments, ``%%`` directives and what comes before X:.
 
-    Ends at the first blank line after the tune began (ABC 2.1, section 2.2.1). Without an X: the tune begins at
-    the first line that is not blank.
+    Ends at the first blank line after the tune began (ABC 2.1, section 2.2.1). Without an X: the tune begins
+    at the first line that is not blank.
     """
     lines = split_lines(abc.removeprefix("\ufeff"))
     first = next((index for index, line in enumerate(lines) if line.startswith("X:")), 0)

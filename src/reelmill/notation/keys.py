@@ -28,8 +28,9 @@ _LOOKS = re.compile(
 class Key:
     """A key. ``tonic`` is ``F#``, ``Bb`` …, or ``none`` or ``HP`` (Highland pipes), which have no mode.
 
-    ``mode`` is empty (major), ``m``, ``dor``, ``phr``, ``lyd``, ``mix`` or ``loc``. ``accidentals`` (``^f``) change
-    the signature; with ``explicit`` they are all there is of it. ``sounding`` keeps ``octave=`` and ``transpose=``.
+    ``mode`` is empty (major), ``m``, ``dor``, ``phr``, ``lyd``, ``mix`` or ``loc``. ``accidentals`` (``^f``)
+    change the signature; with ``explicit`` they are all there is of it. ``sounding`` keeps ``octave=`` and
+    ``transpose=``.
     """
 
     tonic: str
@@ -76,8 +77,8 @@ NO_KEY = Key("none")
 def parse_key(value: str) -> Key | None:
     """The key in ``value``; None if it is not one, or has more than seven sharps or flats.
 
-    Long names are understood (``E Minor``, ``Ddorian``); what only changes the look (clefs) is left out. As in ABC
-    2.1, capitals of the mode do not matter, so ``EM`` is E minor.
+    Long names are understood (``E Minor``, ``Ddorian``); what only changes the look (clefs) is left out. As
+    in ABC 2.1, capitals of the mode do not matter, so ``EM`` is E minor.
     """
     words = value.split()
     if not words or words[0].lower() == "none":

@@ -13,7 +13,7 @@ _UNIT = re.compile(r"(\d{1,2})(?:/(\d{1,3}))?")
 
 @dataclass(frozen=True)
 class Meter:
-    """``text`` as canonical ABC has it; ``bar`` is the length of a full bar in whole notes, None in free meter."""
+    """``text`` as canonical ABC has it; ``bar``: whole notes a full bar lasts, None in free meter."""
 
     text: str
     bar: Fraction | None

@@ -1,7 +1,7 @@
 """A line of ABC music as tokens, ABC 2.1 section 4.
 
-``tokenize`` reads any text in linear time and loses nothing: the tokens' texts joined are the line. What has no
-meaning where it stands becomes a ``STRAY`` token of one character.
+``tokenize`` reads any text in linear time and loses nothing: the tokens' texts joined are the line. What has
+no meaning where it stands becomes a ``STRAY`` token of one character.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _TOKEN = re.compile(
     rf"""
       (?P<space>[\s`]+)
     | (?P<note>{_PITCH}{_LENGTH})
-    | (?P<bar>(?:\[(?=\|)|\.(?=\|))?(?:\||::)[|:]*\]?|:\|[|:]*\]?)
+    | (?P<bar>(?:\[(?=\|)|\.(?=\|))?(?:\||::)[|:]*\]?|:\|[|:]*\]?|:+\])
     | (?P<tuplet>\([2-9](?::\d?(?::\d{{0,2}})?)?)
     | (?P<slur_open>\.?\((?![2-9]))
     | (?P<slur_close>\))
