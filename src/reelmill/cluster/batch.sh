@@ -1,0 +1,48 @@
+# Sourced by a batch script. Puts a function `srun` before the program of that name: it starts the job's tasks,
+# waits for them, and has Slurm queue the job again if its work is neither done nor past hope.
+#
+# In: REELMILL_JOB      the job's file (job.json), whose directory takes the journal of starts and ends
+#     REELMILL_PYTHON   shell words that start Python
+# Out, for the tasks: MASTER_ADDR, MASTER_PORT, REELMILL_DEADLINE (seconds since 1970)
+#
+# What the tasks' exit code means: 0 done; 2 the request is wrong, which no repetition mends; 75 stopped where it can
+# go on; anything else is a rank or a node that died. `reelmill.cluster.requeue` decides, bounded by progress;
+# only this script speaks to Slurm, so that Python may live in a container that has no scontrol.
+
+reelmill_field() { scontrol show job -o "$SLURM_JOB_ID" | grep -oE " $1=[^ ]+" | head -1 | cut -d= -f2; }
+
+reelmill_decide() { eval "$REELMILL_PYTHON"' -m reelmill.cluster.requeue "$@" "$REELMILL_JOB"'; }
+
+srun() {
+    local pid status term="" deadline grace id=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}}
+    trap 'term=1' TERM           # bash itself must outlive Slurm's warning
+    trap : USR1 USR2
+    export PYTHONSAFEPATH=1      # or the directory of submission would come before the snapshot of the code
+    reelmill_decide before || exit $?
+
+    MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -1)
+    MASTER_PORT=$(( 15000 + (SLURM_JOB_ID + 7919 * ${SLURM_RESTART_COUNT:-0}) % 17000 ))
+    REELMILL_DEADLINE=$(date -d "$(reelmill_field EndTime)" +%s 2> /dev/null)   # empty: no time limit
+    export MASTER_ADDR MASTER_PORT REELMILL_DEADLINE
+    grace=$(scontrol show config | awk '/^KillWait/ {print int($3 / 2)}')
+
+    # --wait=0: rank 0 may need minutes to write what the others have agreed on.
+    command srun --kill-on-bad-exit=1 --wait=0 "$@" &
+    pid=$!
+    while :; do
+        wait $pid; status=$?
+        kill -0 $pid 2> /dev/null || break
+        if [ "$term" = 1 ]; then   # Slurm will kill everything KillWait seconds from now, this script too
+            term=2; (sleep "${grace:-10}"; kill -KILL $pid 2> /dev/null) &
+        fi
+    done
+
+    # A TERM here is Slurm's or its user's own decision (cancelled, preempted, requeued), except at the time limit.
+    if [ -n "$term" ] && { [ -z "$REELMILL_DEADLINE" ] || (( $(date +%s) < REELMILL_DEADLINE )); }; then
+        reelmill_decide after $status --ended-by-slurm; exit $status
+    fi
+    if reelmill_decide after $status; then
+        scontrol requeue "${id:-$SLURM_JOB_ID}" || echo "reelmill: Slurm refused to queue the job again" >&2
+    fi
+    exit $status
+}

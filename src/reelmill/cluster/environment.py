@@ -1,0 +1,80 @@
+"""The environment a job gets: what it needs to find its programs, and nothing that is a secret.
+
+Slurm keeps a submitted job's environment on its disk and hands it to every task. So only names known to be
+needed go with it; a Comet key is read from Comet's own configuration file. Nor does anything of the Slurm
+job that may be submitting (SLURM_CPU_BIND above all): it would bind the new job to the old one's place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+
+_NAMES = {
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "LIBRARY_PATH",
+    "SLURM_CONF", "VIRTUAL_ENV", "PYTHONPATH", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "COMET_CONFIG",
+    "COMET_MODE", "HF_HOME", "HF_DATASETS_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TORCH_HOME",
+    "CUDA_HOME", "CUDA_PATH", "LOADEDMODULES", "_LMFILES_", "BASH_ENV",
+}  # fmt: skip
+_PREFIXES = (
+    "LC_",
+    "REELMILL_",
+    "OMP_",
+    "MKL_",
+    "NCCL_",
+    "GLOO_",
+    "TORCH_NCCL_",
+    "MODULE",
+    "LMOD_",
+    "CONDA_",
+    "BASH_FUNC_",
+)
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)
+_OWN_JOB = ("REELMILL_JOB", "REELMILL_DEADLINE", "REELMILL_PYTHON")
+
+
+def submission_environment(environ: Mapping[str, str], further: Sequence[str] = ()) -> dict[str, str]:
+    """What of ``environ`` a submitted job sees: the names known to be needed, and ``further`` ones by
+    request.
+    """
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in further
+        or (
+            (name in _NAMES or name.startswith(_PREFIXES))
+            and not _SECRET.search(name)
+            and name not in _OWN_JOB
+        )
+    }
+
+
+@contextlib.contextmanager
+def replaced(environment: Mapping[str, str]) -> Iterator[None]:
+    """This process's environment replaced by ``environment`` for a while: sbatch hands its own on."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def take_rank(environ: MutableMapping[str, str]) -> int:
+    """This task's global rank; sets what torch and Accelerate read from what Slurm says, where Slurm says it.
+
+    CUDA_VISIBLE_DEVICES stays as Slurm set it: all of the node's GPUs given to the job, of which LOCAL_RANK
+    is one.
+    """
+    if "SLURM_PROCID" in environ and "MASTER_ADDR" in environ:
+        tasks = int(environ.get("SLURM_NTASKS") or environ.get("SLURM_STEP_NUM_TASKS") or 1)
+        here = int(environ.get("SLURM_STEP_TASKS_PER_NODE", str(tasks)).split("(")[0].split(",")[0])
+        environ["RANK"] = environ["SLURM_PROCID"]
+        environ["LOCAL_RANK"] = environ.get("SLURM_LOCALID", "0")
+        environ["WORLD_SIZE"] = str(tasks)
+        environ["LOCAL_WORLD_SIZE"] = str(here)
+    return int(environ.get("RANK") or 0)

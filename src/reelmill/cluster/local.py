@@ -1,0 +1,161 @@
+"""A job on this machine, without Slurm: one process a rank, through the same job file, exit codes and bounds.
+
+The ranks are children of this process. A signal to it goes on to all of them; one that dies takes the
+others down; what died is started again as long as it makes progress. What was stopped by a signal stays
+stopped: nobody will queue it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from reelmill.cluster.progress import progress
+from reelmill.cluster.requeue import Decision, decide, journal, note, refusal
+from reelmill.cluster.settings import ClusterSettings
+from reelmill.cluster.task import SIGNALS
+from reelmill.errors import IncompleteError, RequestError
+
+_GRACE = 10.0
+"""Seconds that ranks get to end by themselves once one of them has ended badly."""
+
+
+def run_here(job_file: Path, settings: ClusterSettings, command: Sequence[str] = ()) -> None:
+    """Run the job until it is done. ``command`` starts one rank; default: ``reelmill.cluster.task``.
+
+    Raises IncompleteError with the reason if it ends otherwise (stopped by a signal, no progress),
+    RequestError if a rank found the request wrong.
+    """
+    job = json.loads(job_file.read_text(encoding="utf-8"))
+    words = list(command) or [
+        *shlex.split(settings.interpreter),
+        "-m",
+        "reelmill.cluster.task",
+        str(job_file),
+    ]
+    starts: list[int] = []
+    with _forwarded_signals() as group:
+        while True:
+            starts.append(progress(job, {}))
+            note(journal(job_file, ""), _event("start", starts[-1], "", 0))
+            refused = refusal(job_file, "")
+            refused.unlink(missing_ok=True)
+            status = _run_ranks(words, settings.processes, job_file, group)
+            now = progress(job, {})
+            reason = refused.read_text(encoding="utf-8").strip() if refused.exists() else ""
+            decision = decide(status, False, starts, now, job["max_starts_without_progress"], reason)
+            if group.signalled and decision.again:
+                decision = Decision(False, "stopped as asked; the same command goes on from here")
+            note(
+                journal(job_file, ""),
+                _event("requeue" if decision.again else "end", now, decision.reason, status),
+            )
+            if decision.again:
+                print(f"starting again: {decision.reason}", file=sys.stderr, flush=True)
+            elif status == 0:
+                return
+            elif reason:
+                raise RequestError(reason)
+            else:
+                raise IncompleteError(decision.reason)
+
+
+class _Group:
+    """The ranks that are running."""
+
+    def __init__(self) -> None:
+        self.ranks: list[subprocess.Popen[bytes]] = []
+        self.signalled = False
+
+    def send(self, number: int) -> None:
+        for rank in self.ranks:
+            with contextlib.suppress(ProcessLookupError):
+                rank.send_signal(number)
+
+
+@contextlib.contextmanager
+def _forwarded_signals() -> Iterator[_Group]:
+    group = _Group()
+
+    def forward(number: int, _frame: object) -> None:
+        group.signalled = True
+        group.send(signal.SIGTERM if number == signal.SIGINT else number)
+
+    before = {number: signal.signal(number, forward) for number in (*SIGNALS, signal.SIGINT)}
+    try:
+        yield group
+    finally:
+        group.send(signal.SIGKILL)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run_ranks(words: Sequence[str], processes: int, job_file: Path, group: _Group) -> int:
+    """The highest exit code among the ranks, those that were killed for another's fault left out."""
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    environment |= {
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "REELMILL_JOB": str(job_file),
+    }
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    group.ranks = [
+        # A session of its own: Ctrl-C reaches this process alone, which passes it on once.
+        subprocess.Popen(
+            words, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}, start_new_session=True
+        )
+        for rank in range(processes)
+    ]
+    if group.signalled:
+        group.send(signal.SIGTERM)
+    failed = 0
+    while any(rank.poll() is None for rank in group.ranks):
+        failed = next((rank.returncode for rank in group.ranks if rank.poll()), 0)
+        if failed:
+            _end(group)
+        time.sleep(0.1)
+    codes = [rank.returncode for rank in group.ranks if rank.returncode]
+    failed = failed or (codes[0] if codes else 0)
+    return 128 - failed if failed < 0 else failed
+
+
+def _end(group: _Group) -> None:
+    group.send(signal.SIGTERM)
+    _wait(lambda: all(rank.poll() is not None for rank in group.ranks))
+    group.send(signal.SIGKILL)
+    for rank in group.ranks:
+        rank.wait()
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + _GRACE
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _event(event: str, found: int, reason: str, status: int) -> dict[str, object]:
+    return {
+        "event": event,
+        "job": f"local-{os.getpid()}",
+        "progress": found,
+        "reason": reason,
+        "status": status,
+        "nodes": socket.gethostname(),
+        "restart": 0,
+        "time": round(time.time(), 1),
+    }

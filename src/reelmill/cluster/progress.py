@@ -1,0 +1,39 @@
+"""How far a job has come, as one number that only grows, read from what lies on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def progress(job: Mapping[str, Any], environ: Mapping[str, str]) -> int:
+    """Training: the step of the newest checkpoint. Generation: the shards there of the task's own share."""
+    place = Path(job["directory"])
+    if job["stage"] == "train":
+        return newest_checkpoint(place)
+    if job["stage"] == "generate":
+        return finished_shards(
+            place, int(environ.get("SLURM_ARRAY_TASK_ID") or 0) + job["first"], job["tasks"]
+        )
+    return 0
+
+
+def newest_checkpoint(run: Path) -> int:
+    """The step of the newest complete checkpoint in a run directory; 0 if there is none."""
+    steps = [
+        int(manifest.parent.name.removeprefix("step-"))
+        for manifest in (run / "checkpoints").glob("step-*/manifest.json")
+        if manifest.parent.name.removeprefix("step-").isdigit()
+    ]
+    return max(steps, default=0)
+
+
+def finished_shards(songs: Path, share: int, shares: int) -> int:
+    """How many shards of one share (of ``shares``) have their manifests, text and audio counted apart."""
+    return sum(
+        int(manifest.stem.removeprefix("shard-")) % shares == share
+        for half in ("text", "audio")
+        for manifest in (songs / half).glob("shard-*.json")
+        if manifest.stem.removeprefix("shard-").isdigit()
+    )

@@ -1,0 +1,164 @@
+"""What Slurm says, read with limits: jobs in the queue, jobs that ended, partitions, nodes, configuration."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reelmill.errors import IncompleteError, RequestError
+
+SECONDS = 30
+"""How long a Slurm command may take; a busy controller answers in a few."""
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """One line of squeue. ``job`` is 123, or 123_4 for an array element; times in seconds."""
+
+    job: str
+    name: str
+    state: str
+    reason: str
+    nodes: str
+    elapsed: int
+    left: int | None
+
+
+@dataclass(frozen=True)
+class Partition:
+    """``max_minutes`` None: no limit. ``nodes`` as sinfo abbreviates them."""
+
+    name: str
+    max_minutes: int | None
+    default: bool
+    up: bool
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a partition. ``gpus`` counts by type; '' is a type without a name."""
+
+    name: str
+    partition: str
+    cpus: int
+    memory_megabytes: int
+    gpus: dict[str, int]
+    state: str
+
+
+def slurm_here() -> bool:
+    """Whether Slurm's commands are installed."""
+    return shutil.which("sbatch") is not None and shutil.which("squeue") is not None
+
+
+def ask(*command: str) -> str:
+    """Standard output of one Slurm command. RequestError if it is not installed, IncompleteError if it
+    fails.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except FileNotFoundError:
+        raise RequestError(
+            f"{command[0]}: not installed here; submit from a machine that has Slurm's commands"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise IncompleteError(
+            f"{command[0]}: no answer from Slurm in {SECONDS} seconds; try again later"
+        ) from None
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        raise IncompleteError(f"{command[0]} failed: {said}")
+    return done.stdout
+
+
+def queued(jobs: Sequence[str]) -> list[QueuedJob]:
+    """Those of ``jobs`` (numbers of jobs or arrays) that are in the queue, array elements one each."""
+    if not jobs:
+        return []
+    # Not `-j LIST`: squeue fails when one job of the list is forgotten already.
+    listed = ask("squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i|%j|%T|%r|%N|%M|%L")
+    wanted = set(jobs)
+    found = []
+    for line in listed.splitlines():
+        job, name, state, reason, nodes, elapsed, left = line.split("|", 6)
+        if job in wanted or job.split("_")[0] in wanted:
+            found.append(QueuedJob(job, name, state, reason, nodes, seconds(elapsed) or 0, seconds(left)))
+    return found
+
+
+def ended(jobs: Sequence[str]) -> dict[str, str]:
+    """State by job id as accounting has it; empty where there is no accounting."""
+    if not jobs:
+        return {}
+    try:
+        listed = ask("sacct", "-X", "-n", "-P", "-o", "JobID,State", "-j", ",".join(jobs))
+    except (IncompleteError, RequestError):
+        return {}
+    return {
+        job: state.split()[0] for job, state in (line.split("|", 1) for line in listed.splitlines()) if state
+    }
+
+
+def partitions() -> list[Partition]:
+    """All partitions this user may see."""
+    found = []
+    for line in ask("scontrol", "show", "partition", "-o").splitlines():
+        values = dict(re.findall(r"(\w+)=(\S*)", line))
+        limit = seconds(values.get("MaxTime", ""))
+        found.append(
+            Partition(
+                values["PartitionName"],
+                None if limit is None else limit // 60,
+                values.get("Default") == "YES",
+                values.get("State") == "UP",
+            )
+        )
+    return found
+
+
+def nodes() -> list[Node]:
+    """All nodes, once for each partition they are in."""
+    found = []
+    for line in ask("sinfo", "-h", "-N", "-o", "%N|%R|%c|%m|%G|%t").splitlines():
+        name, partition, cpus, memory, gres, state = line.split("|")
+        found.append(Node(name, partition, int(cpus), int(memory), gpus(gres), state))
+    return found
+
+
+def configuration() -> dict[str, str]:
+    """Slurm's configuration by key, as ``scontrol show config`` prints it."""
+    pairs = (line.split("=", 1) for line in ask("scontrol", "show", "config").splitlines() if "=" in line)
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def node_hosts() -> set[str]:
+    """The host names behind the nodes; several nodes may be one host."""
+    return set(re.findall(r"NodeHostName=(\S+)", ask("scontrol", "show", "node", "-o")))
+
+
+def seconds(text: str) -> int | None:
+    """Seconds in Slurm's [days-]hours:minutes:seconds; None for UNLIMITED and the like.
+
+    Two parts are minutes:seconds, one is minutes.
+    """
+    matched = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if matched is None:
+        return None
+    days, first, second, third = (None if part is None else int(part) for part in matched.groups())
+    if days is not None or third is not None:
+        hours, minutes, rest = first or 0, second or 0, third or 0
+    else:
+        hours, minutes, rest = 0, first or 0, second or 0
+    return ((days or 0) * 24 + hours) * 3600 + minutes * 60 + rest
+
+
+def gpus(gres: str) -> dict[str, int]:
+    """GPUs by type in Slurm's generic resources: gpu:2, gpu:a100:4(S:0-1),shard:8."""
+    found: dict[str, int] = {}
+    for name, count in re.findall(r"(?:^|,)gpu(?::([^:,()]+))??:(\d+)", gres):
+        found[name] = found.get(name, 0) + int(count)
+    return found

@@ -1,0 +1,161 @@
+"""Whether a job that ended is queued again: yes, unless it is done, past hope, or makes no progress.
+
+Run by the batch script (``batch.sh``), before and after its tasks:
+
+    python -m reelmill.cluster.requeue before JOB       exit 0: start; 1: it has used up its starts
+    python -m reelmill.cluster.requeue after STATUS JOB exit 0: queue again; 1: leave it
+
+Each start and end is a line of a journal beside the job's file, one journal an array element. Light on
+purpose: nothing here imports more than the standard library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reelmill.cluster.progress import progress
+
+DONE, WRONG_REQUEST, STOPPED = 0, 2, 75
+"""Exit codes of a job's tasks; 75 is sysexits.h's EX_TEMPFAIL: stopped where the next start can go on."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """``again``: queue it again. ``reason`` says why or why not, in words for a person."""
+
+    again: bool
+    reason: str
+
+
+def decide(
+    status: int, ended_by_slurm: bool, starts: Sequence[int], now: int, limit: int, refused: str = ""
+) -> Decision:
+    """Whether a job whose tasks ended with ``status`` is queued again.
+
+    ``refused`` is what a rank found wrong with the request, whatever the exit code of the others.
+    ``starts`` is the progress found at each start of this Slurm job, ``now`` the progress at this moment,
+    ``limit`` how many starts may pass without any.
+    """
+    if status == DONE:
+        return Decision(False, "finished")
+    if refused or status == WRONG_REQUEST:
+        return Decision(False, f"the request is wrong: {refused or 'see its log'}")
+    if ended_by_slurm:
+        return Decision(False, "ended by Slurm or its user (cancelled, preempted or requeued)")
+    if _without_progress(starts, now) >= limit:
+        return Decision(False, f"{limit} starts without progress (still at {now})")
+    return Decision(True, "stopped as asked" if status == STOPPED else f"its tasks died (exit code {status})")
+
+
+def may_start(starts: Sequence[int], now: int, limit: int) -> Decision:
+    """Whether another start is due: Slurm itself queues again what it preempts or lost with a node."""
+    if _without_progress(starts, now) >= limit:
+        return Decision(False, f"{limit} starts without progress (still at {now})")
+    return Decision(True, "")
+
+
+def journal(job_file: Path, element: str) -> Path:
+    """The journal of a job, or of one element of its array."""
+    return job_file.with_name(f"journal-{element or '0'}.jsonl")
+
+
+def refusal(job_file: Path, element: str) -> Path:
+    """Where a rank notes what is wrong with the request."""
+    return job_file.with_name(f"refused-{element or '0'}.txt")
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """The events in a journal, oldest first. A line that a kill cut short is passed over."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    events = []
+    for line in lines:
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            continue
+    return events
+
+
+def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
+    """See the module; the exit code is the answer."""
+    parser = argparse.ArgumentParser(prog="python -m reelmill.cluster.requeue")
+    moments = parser.add_subparsers(dest="moment", required=True)
+    before = moments.add_parser("before")
+    after = moments.add_parser("after")
+    after.add_argument("status", type=int)
+    after.add_argument("--ended-by-slurm", action="store_true")
+    for moment in (before, after):
+        moment.add_argument("job", type=Path)
+    given = parser.parse_args(arguments)
+
+    job = json.loads(given.job.read_text(encoding="utf-8"))
+    element = environ.get("SLURM_ARRAY_TASK_ID", "")
+    path, refused = journal(given.job, element), refusal(given.job, element)
+    job_id = environ["SLURM_JOB_ID"]
+    starts = [
+        event["progress"]
+        for event in read_journal(path)
+        if event["event"] == "start" and event["job"] == job_id
+    ]
+    now = progress(job, environ)
+    limit = job["max_starts_without_progress"]
+    if given.moment == "before":
+        decision = may_start(starts, now, limit)
+        refused.unlink(missing_ok=True)
+        event = "start" if decision.again else "end"
+    else:
+        reason = refused.read_text(encoding="utf-8").strip() if refused.exists() else ""
+        decision = decide(given.status, given.ended_by_slurm, starts, now, limit, reason)
+        event = "requeue" if decision.again else "end"
+    facts = {
+        "event": event,
+        "job": job_id,
+        "progress": now,
+        "reason": decision.reason,
+        "status": getattr(given, "status", 0),
+        "nodes": environ.get("SLURM_JOB_NODELIST", ""),
+        "restart": int(environ.get("SLURM_RESTART_COUNT") or 0),
+        "time": round(time.time(), 1),
+    }
+    note(path, facts)
+    if event != "start":
+        print(
+            f"reelmill: {'queued again' if decision.again else 'not queued again'}: {decision.reason}",
+            file=sys.stderr,
+        )
+    return 0 if decision.again else 1
+
+
+def _without_progress(starts: Sequence[int], now: int) -> int:
+    """How many of the latest starts found exactly what there is now."""
+    count = 0
+    for found in reversed(starts):
+        if found != now:
+            break
+        count += 1
+    return count
+
+
+def note(path: Path, event: Mapping[str, Any]) -> None:
+    """Add an event to a journal, synced."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, (json.dumps(event) + "\n").encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

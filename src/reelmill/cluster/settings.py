@@ -1,0 +1,117 @@
+"""Settings of a place to run: what a job asks for, how it is set up, when it gives up.
+
+A cluster file holds these keys; sections ``train``, ``generate`` and ``collect`` change them for one kind
+of job:
+
+    partition: gpu
+    time: 1440
+    train: {nodes: 2, tasks_per_node: 4, gpus_per_node: 4}
+    generate: {gpus_per_node: 1, array_parallelism: 100}
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field
+
+from reelmill.config import parse, read_yaml
+from reelmill.errors import RequestError
+from reelmill.settings import STRICT
+
+Stage = Literal["train", "generate", "collect"]
+STAGES: tuple[Stage, ...] = ("train", "generate", "collect")
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """What one job asks for. An empty text means: not asked, the cluster's default holds."""
+
+    scheduler: Literal["slurm", "local"] = "slurm"  # local: processes on this machine, no Slurm
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    nodes: Count = 1
+    tasks_per_node: Count = 1  # one a GPU, where there are GPUs
+    gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    gpu_type: str = ""  # as the cluster calls it: a100
+    cpus_per_task: Count = 1
+    memory: str = ""  # of a node, in Slurm's spelling: 64G
+    time: Count = 60  # minutes; longer work goes on in the next start
+    exclude: str = ""  # nodes: n[3,7-9]
+    warning: Annotated[int, Field(ge=5)] = (
+        120  # seconds before the time limit at which a job is asked to stop
+    )
+    max_starts_without_progress: Count = 2  # then a job ends, instead of being queued again
+    array_parallelism: Count = 64  # tasks of an array that run at once
+    collect_rounds: Annotated[int, Field(ge=0)] = 2  # times the collect job may submit again what is missing
+    extra: list[str] = field(default_factory=list)  # further sbatch options: --constraint=a100
+    setup: list[str] = field(default_factory=list)  # shell lines before the job: module load cuda
+    python: str = ""  # command that starts Python on a node; empty: this interpreter
+    pass_environment: list[str] = field(default_factory=list)  # names of further variables a job may see
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if self.gpus_per_node and self.tasks_per_node != self.gpus_per_node:
+            raise ValueError(
+                f"one task a GPU: gpus_per_node is {self.gpus_per_node}, so tasks_per_node should be too "
+                f"(it is {self.tasks_per_node})"
+            )
+        if self.memory and not re.fullmatch(r"\d+[KMGT]?", self.memory):
+            raise ValueError(f"memory {self.memory!r} is not a number with K, M, G or T, such as 64G")
+        for option in self.extra:
+            if not re.fullmatch(r"--[a-z][a-z-]*(=.+)?", option):
+                raise ValueError(f"extra: {option!r} is not of the form --option or --option=value")
+        for line in self.setup:
+            if "\n" in line:
+                raise ValueError(f"setup: one line an item, found {line!r}")
+
+    @property
+    def processes(self) -> int:
+        """World size: tasks over all nodes."""
+        return self.nodes * self.tasks_per_node
+
+    @property
+    def interpreter(self) -> str:
+        """The shell words that start Python in the job."""
+        return self.python or shlex.quote(sys.executable)
+
+
+def load_cluster(path: str | Path, stage: Stage, overrides: Sequence[str] = ()) -> ClusterSettings:
+    """The settings of one stage in a cluster file, with ``cluster.key=value`` overrides applied.
+
+    Raises RequestError naming the file and the key.
+    """
+    data: dict[str, Any] = read_yaml(path)
+    sections = {name: data.pop(name, {}) for name in STAGES}
+    for name in STAGES:
+        if not isinstance(sections[name], dict):
+            raise RequestError(f"{path}: {name} = {sections[name]!r}: expected keys")
+    # Every section is read, so that a typo in one is found before a chain has come to it.
+    settings = {
+        name: _parse({**data, **sections[name]}, f"{path} ({name})" if sections[name] else str(path))
+        for name in STAGES
+    }
+    if not overrides:
+        return settings[stage]
+    return _parse({**data, **sections[stage], **dict(map(_override, overrides))}, f"{path} and command line")
+
+
+def _parse(data: dict[str, Any], source: str) -> ClusterSettings:
+    return parse(ClusterSettings, data, source)
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.startswith("cluster."):
+        raise RequestError(f"{text!r}: expected cluster.key=value, for example cluster.nodes=2")
+    return key.removeprefix("cluster."), yaml.safe_load(value)

@@ -1,0 +1,229 @@
+"""Handing work to Slurm through submitit: folders, the sbatch file, arrays, what lasts of a submission.
+
+DIRECTORY/logs/code/HASH/                    the code of each submission
+DIRECTORY/logs/submissions/STAGE-TIME/       one a submission
+    job.json                                 what the job reads when it starts
+    submission.json                          job ids and what was asked for
+    journal-0.jsonl                          starts, requeues, the end; one an array element
+    …_submission.sh, …_submitted.pkl, …_log.out    submitit's
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
+
+from reelmill import durable
+from reelmill.cluster import queue
+from reelmill.cluster.environment import replaced, submission_environment
+from reelmill.cluster.limits import array_sizes, refuse_array, refuse_impossible
+from reelmill.cluster.settings import ClusterSettings
+from reelmill.cluster.snapshot import snapshot_path, take_snapshot
+from reelmill.errors import RequestError
+
+JOB, SUBMISSION = "job.json", "submission.json"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One call of a stage. ``folder`` takes its logs; ``jobs`` are Slurm's numbers, one an array."""
+
+    stage: str
+    folder: Path
+    jobs: list[str]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be submitted: ``make(job_file, share)`` gives the job object of one task."""
+
+    stage: str
+    directory: Path  # the run or the songs directory
+    facts: dict[str, Any]  # what job.json says beside stage and directory
+    make: Callable[[str, int], Callable[[], None]]
+    tasks: int | None = None  # None: one job; else an array of so many
+
+
+def submit(
+    request: Request, settings: ClusterSettings, after: Sequence[str] = (), condition: str = "afterok"
+) -> Submission:
+    """Queue ``request``, to start once the jobs ``after`` have ended as ``condition`` says.
+
+    Raises RequestError for what the cluster cannot give, IncompleteError if Slurm does not answer or refuses.
+    """
+    refuse_impossible(settings, request.directory)
+    sizes = [0]
+    if request.tasks is not None:
+        refuse_array(request.tasks)
+        sizes = array_sizes(request.tasks, int(queue.configuration().get("MaxArraySize", "1001")))
+    code = take_snapshot(_code(request.directory))
+    dependency = f"{condition}:{':'.join(after)}" if after else ""
+    folder = new_folder(request)
+    jobs: list[str] = []
+    first = 0
+    for index, size in enumerate(sizes):
+        part = folder if len(sizes) == 1 else folder / f"part-{index}"
+        job_file = write_job(request, settings, part, first)
+        jobs.append(_sbatch(request, settings, part, code, job_file, dependency, first, size))
+        first += size
+        _record(request, settings, folder, jobs)
+    return Submission(request.stage, folder, jobs)
+
+
+def batch_script(request: Request, settings: ClusterSettings) -> str:
+    """The sbatch file that ``submit`` would hand over (of an array, its first part). Writes and asks
+    nothing.
+    """
+    folder = _folder(request)
+    parameters = _parameters(
+        request, settings, folder, snapshot_path(_code(request.directory)), folder / JOB, ""
+    )
+    if request.tasks is not None:
+        parameters["map_count"] = request.tasks
+    command = f"{settings.interpreter} -u -m submitit.core._submit {shlex.quote(str(folder))}"
+    text: str = _make_sbatch_string(command=command, folder=folder, **parameters)
+    return text
+
+
+def submissions(directory: Path) -> list[dict[str, Any]]:
+    """What was submitted for a run or songs directory, oldest first; ``folder`` is added to each."""
+    found = []
+    for path in sorted((directory / "logs" / "submissions").glob(f"*/{SUBMISSION}")):
+        found.append({**durable.read_json(path), "folder": str(path.parent)})
+    return sorted(found, key=lambda item: item["time"])
+
+
+def refuse_second(directory: Path, stage: str) -> None:
+    """RequestError if a job of the same stage for ``directory`` is still in the queue; it is named."""
+    jobs = [job for item in submissions(directory) if item["stage"] == stage for job in item["jobs"]]
+    if not jobs:
+        return
+    found = queue.queued(jobs)
+    if found:
+        raise RequestError(
+            f"{directory}: job {found[0].job} is at it already ({found[0].state}); "
+            f"see `reelmill status {directory}`, or `scancel {found[0].job.split('_')[0]}` first"
+        )
+
+
+def write_job(request: Request, settings: ClusterSettings, folder: Path, first: int = 0) -> Path:
+    """Write ``job.json`` into ``folder``; its path. ``first`` is the share of an array's element 0."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / JOB
+    durable.write_json(
+        path,
+        {
+            "stage": request.stage,
+            "directory": str(request.directory.absolute()),
+            "max_starts_without_progress": settings.max_starts_without_progress,
+            "warning": settings.warning,
+            "first": first,
+            "tasks": request.tasks or 1,
+            **request.facts,
+        },
+    )
+    return path
+
+
+def new_folder(request: Request) -> Path:
+    """A directory of its own for this submission."""
+    while True:
+        folder = _folder(request)
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            time.sleep(0.2)
+
+
+def _folder(request: Request) -> Path:
+    now = time.strftime("%Y%m%d-%H%M%S", time.localtime()) + f"-{time.time_ns() // 1_000_000 % 1000:03d}"
+    return request.directory.absolute() / "logs" / "submissions" / f"{request.stage}-{now}"
+
+
+def _code(directory: Path) -> Path:
+    return directory.absolute() / "logs" / "code"
+
+
+def _sbatch(
+    request: Request,
+    settings: ClusterSettings,
+    folder: Path,
+    code: Path,
+    job_file: Path,
+    dependency: str,
+    first: int,
+    size: int,
+) -> str:
+    with replaced(submission_environment(os.environ, settings.pass_environment)):
+        executor = SlurmExecutor(folder=folder, python=settings.interpreter)
+        executor.update_parameters(**_parameters(request, settings, folder, code, job_file, dependency))
+        try:
+            if request.tasks is None:
+                return str(executor.submit(request.make(str(job_file), 0)).job_id)
+            with executor.batch():
+                queued = [
+                    executor.submit(request.make(str(job_file), first + share)) for share in range(size)
+                ]
+            return str(queued[0].job_id).split("_")[0]
+        except (FailedJobError, FailedSubmissionError) as error:
+            said = str(error).strip().splitlines()
+            raise RequestError(f"sbatch refused: {said[-1] if said else 'no reason given'}") from None
+
+
+def _parameters(
+    request: Request, settings: ClusterSettings, folder: Path, code: Path, job_file: Path, dependency: str
+) -> dict[str, Any]:
+    gpus = f"{settings.gpu_type}:{settings.gpus_per_node}" if settings.gpu_type else settings.gpus_per_node
+    extra: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes"}
+    for option in settings.extra:
+        name, equals, value = option.removeprefix("--").partition("=")
+        extra[name] = value if equals else True
+    return {
+        "job_name": f"{request.stage}-{request.directory.absolute().name}",
+        "partition": settings.partition or None,
+        "account": settings.account or None,
+        "qos": settings.qos or None,
+        "nodes": settings.nodes,
+        "ntasks_per_node": settings.tasks_per_node,
+        "gpus_per_node": gpus or None,
+        "cpus_per_task": settings.cpus_per_task,
+        "mem": settings.memory or None,
+        "time": settings.time,
+        "exclude": settings.exclude or None,
+        "dependency": dependency or None,
+        "array_parallelism": settings.array_parallelism,
+        "signal_delay_s": settings.warning,
+        "stderr_to_stdout": True,
+        "wckey": None,
+        "additional_parameters": extra,
+        "setup": [
+            *settings.setup,
+            f"export REELMILL_JOB={shlex.quote(str(job_file))}",
+            f"export REELMILL_PYTHON={shlex.quote(settings.interpreter)}",
+            f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
+            f". {shlex.quote(str(code / 'reelmill' / 'cluster' / 'batch.sh'))}",
+        ],
+    }
+
+
+def _record(request: Request, settings: ClusterSettings, folder: Path, jobs: Sequence[str]) -> None:
+    durable.write_json(
+        folder / SUBMISSION,
+        {
+            "stage": request.stage,
+            "time": round(time.time(), 1),
+            "jobs": list(jobs),
+            "tasks": request.tasks or 1,
+            "cluster": dataclasses.asdict(settings),
+        },
+    )
