@@ -155,7 +155,7 @@ def _music(tokens: Iterable[Token], fields: set[str]) -> list[Token]:
     for token in tokens:
         inside = _bracket(inside, last, token)
         if token.kind == Kind.NUMBER:
-            if not ending_may_follow:
+            if not ending_may_follow or last != Kind.BAR:
                 continue
             while music[-1].kind == Kind.SPACE:
                 music.pop()
@@ -165,7 +165,8 @@ def _music(tokens: Iterable[Token], fields: set[str]) -> list[Token]:
         for piece in _rewritten(token, fields):
             music.append(piece)
             last = last if piece.kind == Kind.SPACE else piece.kind
-        ending_may_follow = last == Kind.BAR and token.kind in (Kind.BAR, Kind.SPACE, Kind.QUOTED)
+        if token.kind not in (Kind.SPACE, Kind.QUOTED):
+            ending_may_follow = token.kind == Kind.BAR
     if inside:
         raise NotATune(_UNBALANCED[inside])
     return _with_signs_in_place(music)

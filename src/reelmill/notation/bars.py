@@ -1,0 +1,147 @@
+"""Whether every bar of a tune lasts what its meter says: the ``bars`` tier.
+
+A bar may be short where music commonly is: at the start and the end of the tune, beside repeats, double bars
+and endings (a pickup and the bar it completes), and where two short bars in a row make up one bar. No bar may
+be long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
+
+from reelmill.notation.header import body_field, split_tune
+from reelmill.notation.meter import Meter, parse_meter, parse_unit
+from reelmill.notation.rhythm import Stopwatch
+from reelmill.notation.tokens import Kind, Token, tokenize
+
+
+@dataclass
+class Bar:
+    """A bar of one voice. An edge is where a part of the tune begins or ends: a repeat, a double bar …"""
+
+    lasts: Fraction  # whole notes
+    meter: Meter
+    after_edge: bool
+    before_edge: bool = False
+
+    @property
+    def missing(self) -> Fraction:
+        """Whole notes that lack to a full bar; negative in a long bar, 0 in free meter."""
+        return self.meter.bar - self.lasts if self.meter.bar is not None else Fraction(0)
+
+
+@dataclass
+class _Voice:
+    watch: Stopwatch
+    bars: list[Bar] = field(default_factory=list)
+    edge: bool = True  # whether the bar being read follows an edge
+    next_meter: Meter | None = None
+
+    def take(self, token: Token) -> None:
+        if token.kind in (Kind.BAR, Kind.ENDING, Kind.NUMBER):
+            edge = token.kind != Kind.BAR or token.text not in ("|", ".|")
+            self.end_bar(edge)
+        else:
+            self.watch.take([token])
+
+    def end_bar(self, edge: bool) -> None:
+        if self.watch.lasted:
+            self.bars.append(Bar(self.watch.lasted, self.watch.meter, self.edge, edge))
+            self.edge = edge
+        else:
+            self.edge = self.edge or edge
+            if self.bars:
+                self.bars[-1].before_edge |= edge
+        self.watch.restart()
+        if self.next_meter:
+            self.watch.meter, self.next_meter = self.next_meter, None
+
+    def change(self, name: str, value: str) -> None:
+        unit, meter = parse_unit(value), parse_meter(value)
+        if name == "L" and unit:
+            self.watch.unit = unit
+        elif name == "M" and meter:
+            if self.watch.lasted:
+                self.next_meter = meter
+            else:
+                self.watch.meter = meter
+
+
+def bars_problem(abc: str) -> str:
+    """Empty if every bar of the tune in ``abc`` lasts what its meter says, pickups and endings allowed.
+
+    Else the reason: ``"bar 3 lasts 5/8 of 6/8"``, ``"no meter"``, ``"unknown meter"``, ``"no full bar"``. Bar 1
+    is the first after a pickup, counted as written. With ``M:none`` there is nothing to complain of.
+    """
+    fields = dict(split_tune(abc)[0])
+    if not fields.get("M"):
+        return "no meter"
+    meter = parse_meter(fields["M"])
+    if meter is None:
+        return "unknown meter"
+    voices = read_bars(abc, meter)
+    problems = (problem for bars in voices for problem in _problems(bars))
+    problem = next(problems, "")
+    if not problem and not any(bar.missing == 0 for bars in voices for bar in bars):
+        return "no full bar"
+    return problem
+
+
+def read_bars(abc: str, meter: Meter) -> list[list[Bar]]:
+    """The bars of each voice of the tune in ``abc``, in the order of the voices' first notes."""
+    fields, lines = split_tune(abc)
+    unit = parse_unit(dict(fields).get("L", "")) or meter.default_unit
+    voices: dict[str, _Voice] = {}
+    current = _Voice(Stopwatch(unit, meter))
+    for found in _pieces(lines):
+        if isinstance(found, Token):
+            current.take(found)
+        elif found[0] == "V":
+            name = found[1].split(maxsplit=1)[0] if found[1].split() else ""
+            current = voices.setdefault(name, _Voice(Stopwatch(unit, meter)))
+        else:
+            current.change(*found)
+        if not voices:
+            voices[""] = current
+    for voice in voices.values():
+        voice.end_bar(edge=True)
+    return [voice.bars for voice in voices.values() if voice.bars]
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[Token | tuple[str, str]]:
+    """Tokens of music, and (name, value) of fields, inline or not, in the order of the body."""
+    for line in lines:
+        found = body_field(line)
+        if found:
+            yield found
+            continue
+        last = Kind.STRAY
+        for token in tokenize(line):
+            if token.kind == Kind.INLINE:
+                yield token.text[1], token.text[3:-1].strip()
+            elif token.kind != Kind.NUMBER or last == Kind.BAR:
+                yield token
+            last = token.kind
+
+
+def _problems(bars: list[Bar]) -> Iterator[str]:
+    first = 0 if bars and bars[0].missing > 0 else 1
+    made_up = {
+        index + offset
+        for index, (bar, following) in enumerate(pairwise(bars))
+        if bar.missing > 0 and following.missing > 0 and bar.meter.bar == bar.lasts + following.lasts
+        for offset in (0, 1)
+    }
+    for index, bar in enumerate(bars):
+        allowed = bar.after_edge or bar.before_edge or index in made_up
+        if bar.missing < 0 or (bar.missing > 0 and not allowed):
+            yield f"bar {first + index} lasts {_beats(bar)} of {bar.meter.text}"
+
+
+def _beats(bar: Bar) -> str:
+    unit = {"C": 4, "C|": 2}.get(bar.meter.text) or int(bar.meter.text.rpartition("/")[2])
+    beats = bar.lasts * unit
+    return f"{beats}/{unit}" if beats.denominator == 1 else str(bar.lasts)
