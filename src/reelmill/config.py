@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,10 +78,11 @@ def from_dict(data: Mapping[str, Any], source: str, overridden: set[str] | None 
 def parse(kind: type[T], data: Any, source: str, overridden: set[str] | None = None) -> T:
     """Validate ``data`` into the dataclass ``kind``; RequestError names each wrong key on its own line."""
     try:
-        return TypeAdapter(kind).validate_python(data)
+        # By way of JSON: in strict mode that is where a mapping, not only an instance, becomes a dataclass.
+        return TypeAdapter(kind).validate_json(json.dumps(data, default=str))
     except ValidationError as error:
         lines = [_explain(kind, problem, source, overridden or set()) for problem in error.errors()]
-        raise RequestError("\n".join(lines)) from None
+        raise RequestError("\n".join(dict.fromkeys(lines))) from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -151,7 +153,9 @@ def _apply_override(data: dict[str, Any], override: str) -> str:
     if not equals or not dot or not section or not name:
         raise RequestError(f"{override!r}: expected section.key=value, for example training.steps=500")
     if section not in _names(Config):
-        raise RequestError(f"{override!r}: there is no section {section!r}{_nearest(section, _names(Config))}")
+        raise RequestError(
+            f"{override!r}: there is no section {section!r}{_nearest(section, _names(Config))}"
+        )
     try:
         value = yaml.load(text, Loader=_Loader)  # _Loader is a SafeLoader
     except yaml.YAMLError:
@@ -172,9 +176,15 @@ def _explain(kind: type, problem: Any, source: str, overridden: set[str]) -> str
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         siblings = _names(_class_at(kind, parts[: known - 1]))
         return f"{where}: unknown key {key!r}{_nearest(parts[known - 1], siblings)}"
-    message = str(problem["msg"])
-    seen = problem["input"]
-    return f"{where}: {key} = {seen!r}: {message[0].lower()}{message[1:]}"
+    expected = str(problem["msg"]).removeprefix("Input ")
+    if "ctx" not in problem:  # not a matter of bounds: the type is wrong, and a union says so once a branch
+        expected = f"should be {_type_name(kind, parts[:known])}"
+    return f"{where}: {key} {expected}, not {problem['input']!r}"
+
+
+def _type_name(kind: type, parts: list[str]) -> str:
+    hint = typing.get_type_hints(_class_at(kind, parts[:-1])).get(parts[-1], object) if parts else kind
+    return "a section with keys" if dataclasses.is_dataclass(hint) else str(getattr(hint, "__name__", hint))
 
 
 def _known_depth(kind: type, parts: list[str]) -> int:
@@ -183,7 +193,7 @@ def _known_depth(kind: type, parts: list[str]) -> int:
         if not dataclasses.is_dataclass(current):
             break
         depth += 1
-        current = typing.get_type_hints(current).get(part, object)
+        current = typing.get_type_hints(current).get(part, object)  # without extras: Annotated is stripped
     return depth
 
 

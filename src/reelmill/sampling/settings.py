@@ -17,7 +17,7 @@ class SamplingSettings:
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: off
     min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0  # 0: off
     max_length: Annotated[int, Field(ge=1, le=1_000_000)] = 3000  # characters; a longer song is not valid
-    precision: Literal["float32", "bfloat16"] = "float32"  # of weights and state in the matrix products
+    precision: Literal["float32", "bfloat16", "int8"] = "float32"  # of the recurrent matrix products
     slots: Annotated[int, COMPUTE, Field(ge=1, le=65536)] = 256  # songs sampled at once
     device: Annotated[Literal["auto", "cpu", "cuda"], COMPUTE] = "auto"
 

@@ -27,9 +27,9 @@ class ModelSettings:
 class TrainingSettings:
     """The recipe. ``batch_size`` is the global one, whatever the number of processes.
 
-    ``accumulation`` cuts each global batch into that many fixed micro-batches, which the processes share. Their
-    gradients are summed in a fixed order, so at every world size up to ``accumulation`` the weights are the
-    same, bit for bit. With more processes than that, micro-batches are cut further and weights agree to rounding.
+    ``accumulation`` cuts each global batch into that many fixed micro-batches, which the processes share.
+    Their gradients are summed in a fixed order, so the weights are the same bit for bit at every world size
+    up to ``accumulation``. More processes cut the micro-batches further; then weights agree to rounding.
     """
 
     steps: Count = 6000
