@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from reelmill.errors import RequestError
 from reelmill.notation.book import split_book
 
+_TUNE_START = re.compile(rb"[\r\n](\xef\xbb\xbf)?X:")
 _PIECE = 1 << 20  # bytes read at once
 _LONGEST_TUNE = 64 << 20  # bytes; of a longer one only the beginning is kept, to be dropped as too long
 
 
-def check_book(path: Path) -> str:
-    """The SHA-256 (hex) of a tune book; RequestError if it cannot be read or is not text."""
+@dataclass(frozen=True)
+class BookFacts:
+    """The SHA-256 (hex) of a book's bytes, and whether a tune begins anywhere in it."""
+
+    sha256: str
+    has_tunes: bool
+
+
+def check_book(path: Path) -> BookFacts:
+    """What is known of a tune book by its bytes; RequestError if it cannot be read or is not text."""
     total = hashlib.sha256()
+    has_tunes = False
+    end = b"\n"  # of the last piece, since a line may begin at a border
     try:
         with path.open("rb") as file:
             while piece := file.read(_PIECE):
                 if b"\0" in piece:
                     raise RequestError(f"{path}: a binary file, not ABC text")
                 total.update(piece)
+                has_tunes = has_tunes or bool(_TUNE_START.search(end + piece))
+                end = piece[-4:]
     except OSError as error:
         raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
-    return total.hexdigest()
+    return BookFacts(total.hexdigest(), has_tunes)
 
 
 def read_book(path: Path) -> Iterator[str]:

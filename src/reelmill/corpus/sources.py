@@ -58,7 +58,7 @@ def fingerprint(sources: list[Source]) -> str:
         if source.kind == "hub":
             total.update(f"{source.name}\n".encode())
         for file in source.files:
-            digest = check_book(file) if source.kind == "books" else durable.sha256(file)
+            digest = check_book(file).sha256 if source.kind == "books" else durable.sha256(file)
             total.update(f"{source.label(file)}\0{digest}\n".encode())
     return total.hexdigest()
 
@@ -150,6 +150,9 @@ def _read(source: Source, settings: CorpusSettings, cache: str | None) -> datase
 
 
 def _read_books(source: Source, cache: str | None, num_proc: int) -> datasets.Dataset:
+    facts = [check_book(file) for file in source.files]
+    if not any(fact.has_tunes for fact in facts):
+        raise RequestError(f"{source.name}: {_emptiness(source)}")
     return datasets.Dataset.from_generator(
         _generate_tunes,
         features=FEATURES,
@@ -158,7 +161,7 @@ def _read_books(source: Source, cache: str | None, num_proc: int) -> datasets.Da
             "files": [str(file) for file in source.files],
             "labels": [source.label(file) for file in source.files],
             # Not read by the generator: they make a changed file another entry of the cache.
-            "digests": [check_book(file) for file in source.files],
+            "digests": [fact.sha256 for fact in facts],
         },
         num_proc=min(num_proc, len(source.files)) if num_proc > 1 and len(source.files) > 1 else None,
     )
