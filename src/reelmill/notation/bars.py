@@ -7,15 +7,15 @@ be long.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 
-from reelmill.notation.header import body_field, split_tune
+from reelmill.notation.header import split_tune
 from reelmill.notation.meter import Meter, parse_meter, parse_unit
 from reelmill.notation.rhythm import Stopwatch
-from reelmill.notation.tokens import Kind, Token, tokenize
+from reelmill.notation.tokens import Kind, Token, pieces
 
 
 @dataclass
@@ -73,8 +73,8 @@ class _Voice:
 def bars_problem(abc: str) -> str:
     """Empty if every bar of the tune in ``abc`` lasts what its meter says, pickups and endings allowed.
 
-    Else the reason: ``"bar 3 lasts 5/8 of 6/8"``, ``"no meter"``, ``"unknown meter"``, ``"no full bar"``. Bar 1
-    is the first after a pickup, counted as written. With ``M:none`` there is nothing to complain of.
+    Else the reason: ``"bar 3 lasts 5/8 of 6/8"``, ``"no meter"``, ``"unknown meter"``, ``"no full bar"``.
+    Bar 1 is the first after a pickup, counted as written. With ``M:none`` there is nothing to complain of.
     """
     fields = dict(split_tune(abc)[0])
     if not fields.get("M"):
@@ -96,7 +96,7 @@ def read_bars(abc: str, meter: Meter) -> list[list[Bar]]:
     unit = parse_unit(dict(fields).get("L", "")) or meter.default_unit
     voices: dict[str, _Voice] = {}
     current = _Voice(Stopwatch(unit, meter))
-    for found in _pieces(lines):
+    for found in pieces(lines):
         if isinstance(found, Token):
             current.take(found)
         elif found[0] == "V":
@@ -109,22 +109,6 @@ def read_bars(abc: str, meter: Meter) -> list[list[Bar]]:
     for voice in voices.values():
         voice.end_bar(edge=True)
     return [voice.bars for voice in voices.values() if voice.bars]
-
-
-def _pieces(lines: Iterable[str]) -> Iterator[Token | tuple[str, str]]:
-    """Tokens of music, and (name, value) of fields, inline or not, in the order of the body."""
-    for line in lines:
-        found = body_field(line)
-        if found:
-            yield found
-            continue
-        last = Kind.STRAY
-        for token in tokenize(line):
-            if token.kind == Kind.INLINE:
-                yield token.text[1], token.text[3:-1].strip()
-            elif token.kind != Kind.NUMBER or last == Kind.BAR:
-                yield token
-            last = token.kind
 
 
 def _problems(bars: list[Bar]) -> Iterator[str]:

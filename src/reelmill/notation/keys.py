@@ -73,6 +73,12 @@ class Key:
 NO_KEY = Key("none")
 
 
+def key_with(fifths: int, mode: str) -> Key:
+    """The key of ``mode`` with ``fifths`` sharps (flats if negative) in its signature, -7 to 7."""
+    accidental, letter = divmod(fifths - _MODES[mode] + 1, 7)
+    return Key(_SHARPS[letter] + "#" * accidental + "b" * -accidental, mode)
+
+
 @lru_cache(maxsize=4096)
 def parse_key(value: str) -> Key | None:
     """The key in ``value``; None if it is not one, or has more than seven sharps or flats.

@@ -1,4 +1,4 @@
-"""How long the notes of one voice last: tuplets, broken rhythm, chords (ABC 2.1 sections 4.3, 4.4, 4.13, 4.17)."""
+"""How long notes last: tuplets, broken rhythm, chords (ABC 2.1 sections 4.3, 4.4, 4.13 and 4.17)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Stopwatch:
 
     @property
     def lasted(self) -> Fraction:
-        """What the tokens since the last ``restart`` last, in whole notes; of overlaid voices, the longest."""
+        """Whole notes that the tokens since ``restart`` last; of overlaid voices, the longest."""
         return max(self._longest, self._lasted + self._previous)
 
     def take(self, tokens: Iterable[Token]) -> None:

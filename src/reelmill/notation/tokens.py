@@ -7,9 +7,12 @@ no meaning where it stands becomes a ``STRAY`` token of one character.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+
+from reelmill.notation.header import body_field
 
 
 class Kind(StrEnum):
@@ -84,6 +87,22 @@ class Token:
 def tokenize(line: str) -> list[Token]:
     """The tokens of a line of music (no newlines needed; they would count as space)."""
     return [Token(Kind(match.lastgroup or ""), match[0]) for match in _TOKEN.finditer(line)]
+
+
+def pieces(lines: Iterable[str]) -> Iterator[Token | tuple[str, str]]:
+    """Tokens of music, and (name, value) of fields, inline or not, in the order of the body ``lines``."""
+    for line in lines:
+        found = body_field(line)
+        if found:
+            yield found
+            continue
+        last = Kind.STRAY
+        for token in tokenize(line):
+            if token.kind == Kind.INLINE:
+                yield token.text[1], token.text[3:-1].strip()
+            elif token.kind != Kind.NUMBER or last == Kind.BAR:
+                yield token
+            last = token.kind
 
 
 def note_parts(text: str) -> tuple[str, str, str, str]:

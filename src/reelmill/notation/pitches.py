@@ -1,0 +1,71 @@
+"""Which pitches the notes of a tune have: keys, accidentals, octaves (ABC 2.1 sections 4.1 and 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reelmill.notation.header import split_tune
+from reelmill.notation.keys import ALTERATIONS, NO_KEY, SEMITONES, Key, parse_key
+from reelmill.notation.tokens import Kind, note_parts, pieces
+
+MIDDLE_C = 60  # MIDI
+
+
+def octave(letter: str, marks: str) -> int:
+    """Octaves above the one of middle C: 0 for ``C``, 1 for ``c``, 2 for ``c'``, -1 for ``C,``."""
+    return letter.islower() + marks.count("'") - marks.count(",")
+
+
+class Accidentals:
+    """The key and the accidentals of the bar so far; they hold in all octaves (ABC 2.1 section 11.3)."""
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self._in_bar: dict[str, int] = {}
+
+    def new_bar(self) -> None:
+        """Forget the accidentals of the bar."""
+        self._in_bar.clear()
+
+    def pitch(self, note: str) -> int:
+        """The MIDI pitch of a note token's text, which may set an accidental for the rest of the bar."""
+        accidental, letter, marks, _ = note_parts(note)
+        name = letter.upper()
+        if accidental:
+            self._in_bar[name] = ALTERATIONS[accidental]
+        alteration = self._in_bar.get(name, self.key.signature[name])
+        return MIDDLE_C + 12 * octave(letter, marks) + SEMITONES[name] + alteration
+
+
+def melody(abc: str) -> Iterator[int]:
+    """MIDI pitches of the notes of the tune in ``abc`` as written (repeats once, voices as they come).
+
+    Of a chord the highest note counts, grace notes do not, and tied notes are one.
+    """
+    fields, lines = split_tune(abc)
+    state = Accidentals(parse_key(dict(fields).get("K", "")) or NO_KEY)
+    bracket, together = "", list[int]()
+    previous, tied = None, False
+    for piece in pieces(lines):
+        if isinstance(piece, tuple):
+            name, value = piece
+            state.key = (parse_key(value) if name == "K" else None) or state.key
+            continue
+        if piece.kind == Kind.BAR:
+            state.new_bar()
+        elif piece.kind in (Kind.CHORD_OPEN, Kind.GRACE_OPEN):
+            bracket, together = piece.text[0], []
+        elif piece.kind == Kind.GRACE_CLOSE:
+            bracket, together = "", []
+        elif piece.kind == Kind.NOTE:
+            together.append(state.pitch(piece.text))
+        elif piece.kind == Kind.TIE:
+            tied = True
+        elif piece.kind == Kind.REST:
+            previous = None
+        if together and (piece.kind == Kind.CHORD_CLOSE or (piece.kind == Kind.NOTE and not bracket)):
+            pitch = max(together)
+            if not (tied and pitch == previous):
+                yield pitch
+            previous, tied = pitch, False
+            bracket, together = "", []
