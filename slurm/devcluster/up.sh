@@ -182,12 +182,9 @@ start_controller() {
     wait_until 30 scontrol ping
 }
 
-start_nodes() {  # each with its own hostname and a disk (node-disk) that the others do not see
+start_nodes() {
     local i
-    for i in $(seq $NODES); do
-        unshare --uts --mount bash -c "echo n$i > /proc/sys/kernel/hostname
-            mount -t tmpfs -o size=64m tmpfs '$DIR/node-disk' && exec slurmd -N n$i"
-    done
+    for i in $(seq $NODES); do REELMILL_DEVCLUSTER=$DIR bash "$(dirname "$0")/node.sh" start "n$i"; done
     wait_until 60 bash -c "[ \$(sinfo -h -N -p main -t idle -o %N | wc -l) -eq $NODES ]"
 }
 

@@ -28,9 +28,8 @@ class TrainJob:
         from reelmill import config
         from reelmill.training.loop import train
 
-        result = train(
-            config.load(job["config"]), Path(job["directory"]), deadline=task.deadline(job, os.environ)
-        )
+        settings = config.from_dict(job["config"], source=self.job_file)
+        result = train(settings, Path(job["directory"]), deadline=task.deadline(job, os.environ))
         return bool(result.finished)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -60,21 +60,6 @@ class ClusterSettings:
 
     __pydantic_config__ = STRICT
 
-    def __post_init__(self) -> None:
-        if self.gpus_per_node and self.tasks_per_node != self.gpus_per_node:
-            raise ValueError(
-                f"one task a GPU: gpus_per_node is {self.gpus_per_node}, so tasks_per_node should be too "
-                f"(it is {self.tasks_per_node})"
-            )
-        if self.memory and not re.fullmatch(r"\d+[KMGT]?", self.memory):
-            raise ValueError(f"memory {self.memory!r} is not a number with K, M, G or T, such as 64G")
-        for option in self.extra:
-            if not re.fullmatch(r"--[a-z][a-z-]*(=.+)?", option):
-                raise ValueError(f"extra: {option!r} is not of the form --option or --option=value")
-        for line in self.setup:
-            if "\n" in line:
-                raise ValueError(f"setup: one line an item, found {line!r}")
-
     @property
     def processes(self) -> int:
         """World size: tasks over all nodes."""
@@ -107,7 +92,29 @@ def load_cluster(path: str | Path, stage: Stage, overrides: Sequence[str] = ()) 
 
 
 def _parse(data: dict[str, Any], source: str) -> ClusterSettings:
-    return parse(ClusterSettings, data, source)
+    settings = parse(ClusterSettings, data, source)
+    found = [f"{source}: {problem}" for problem in _problems(settings)]
+    if found:
+        raise RequestError("\n".join(found))
+    return settings
+
+
+def _problems(settings: ClusterSettings) -> Iterator[str]:
+    if settings.gpus_per_node and settings.tasks_per_node != settings.gpus_per_node:
+        yield (
+            f"one task a GPU: gpus_per_node = {settings.gpus_per_node}, so tasks_per_node should be "
+            f"{settings.gpus_per_node} too, not {settings.tasks_per_node}"
+        )
+    if settings.memory and not re.fullmatch(r"\d+[KMGT]?", settings.memory):
+        yield f"memory = {settings.memory!r}: expected a number with K, M, G or T, for example 64G"
+    if settings.warning >= settings.time * 60:
+        yield f"warning = {settings.warning} seconds: must be shorter than time = {settings.time} minutes"
+    for option in settings.extra:
+        if not re.fullmatch(r"--[a-z][a-z-]*(=.+)?", option):
+            yield f"extra: {option!r}: expected --option or --option=value"
+    for line in settings.setup:
+        if "\n" in line:
+            yield f"setup: {line!r}: expected one line an item"
 
 
 def _override(text: str) -> tuple[str, Any]:

@@ -1,0 +1,1 @@
+"""What a person submits. Each module parses a command line and calls one function of ``reelmill.cluster``."""

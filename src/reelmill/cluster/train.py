@@ -1,0 +1,72 @@
+"""Training as a job: what is made before the queue, and what is handed over."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from reelmill import config
+from reelmill.cluster.jobs import TrainJob
+from reelmill.cluster.limits import refuse_impossible
+from reelmill.cluster.local import run_here
+from reelmill.cluster.progress import newest_checkpoint
+from reelmill.cluster.settings import ClusterSettings
+from reelmill.cluster.submission import (
+    Request,
+    Submission,
+    batch_script,
+    new_folder,
+    refuse_second,
+    submit,
+    write_job,
+)
+from reelmill.config import Config
+
+
+def train_on_cluster(settings: Config, run: Path, cluster: ClusterSettings) -> Submission | None:
+    """Queue the training of ``run``, or do it here if the cluster is ``local``; None if nothing was queued.
+
+    The corpus is built now: nodes may have no network.
+    """
+    if newest_checkpoint(run) >= settings.training.steps:
+        print(f"{run} is finished; nothing to do", file=sys.stderr)
+        return None
+    request = training_request(settings, run)
+    if cluster.scheduler == "local":
+        build_corpus(settings)
+        run_here(write_job(request, cluster, new_folder(request)), cluster)
+        return None
+    refuse_impossible(cluster, run)  # before the minutes that a corpus may take
+    refuse_second(run, request.stage)
+    build_corpus(settings)
+    return submit(request, cluster)
+
+
+def training_script(settings: Config, run: Path, cluster: ClusterSettings) -> str:
+    """What would be submitted, as text; nothing is written, built or asked."""
+    if cluster.scheduler == "local":
+        return f"# no Slurm: {cluster.processes} processes of `python -m reelmill.cluster.task` on this machine\n"
+    return batch_script(training_request(settings, run), cluster)
+
+
+def training_request(settings: Config, run: Path) -> Request:
+    """The request for one job that trains ``run``."""
+    return Request(
+        "train", run, {"config": config.to_dict(settings)}, lambda job_file, _share: TrainJob(job_file)
+    )
+
+
+def build_corpus(settings: Config) -> None:
+    """Have the corpus built in the cache, which the nodes see."""
+    from reelmill.corpus.build import load_or_build
+
+    load_or_build(settings.corpus)
+
+
+def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """``section.key=value`` overrides of the configuration, and those of the cluster file."""
+    return (
+        [text for text in overrides if not text.startswith("cluster.")],
+        [text for text in overrides if text.startswith("cluster.")],
+    )
