@@ -1,8 +1,8 @@
 """The one way anything lasting reaches disk: write beside, sync, rename, sync the directory.
 
-A file or directory written here is either wholly there under its name or not there at all, whatever is killed.
-What is being written bears a name that ``is_temporary`` knows, so that whatever a kill leaves behind can be
-told from real files and cleaned.
+A file or directory written here is either wholly there under its name or not there at all, whatever is
+killed. What is being written bears a name that ``is_temporary`` knows, so that whatever a kill leaves behind
+can be told from real files and cleaned.
 """
 
 from __future__ import annotations
@@ -144,7 +144,9 @@ def sync(path: Path) -> None:
 def raise_explained(error: BaseException, path: Path) -> NoReturn:
     """Raise a full disk or a read-only place as a RequestError that says so; any other error as it is."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise RequestError(f"{path}: the disk is full; free some space and run the same command again") from error
+        raise RequestError(
+            f"{path}: the disk is full; free some space and run the same command again"
+        ) from error
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         raise RequestError(f"{path}: cannot be written ({error.strerror})") from error
     raise error

@@ -33,7 +33,7 @@ def probabilities(logits: torch.Tensor, settings: SamplingSettings) -> torch.Ten
 
 
 def choose(p: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """The character, int64 [slots], whose share of the cumulated ``p`` [slots, vocabulary] holds ``uniform``."""
+    """The character (int64 [slots]) at which the cumulated ``p`` [slots, vocabulary] reaches ``uniform``."""
     cumulated = torch.cumsum(p, dim=-1)
     # 1 - u lies in (0, 1], and "first at or above" never lands on a character of probability 0.
     target = (1.0 - uniform).unsqueeze(-1) * cumulated[..., -1:]

@@ -1,0 +1,89 @@
+"""The library in ten lines of Python: load a corpus, load a model, sample songs, render them.
+
+These are the command line's own rooms with the files left out. For corpora of songs that last, use
+``reelmill.songs`` (or ``reelmill generate``), whose bytes are the same as those of ``sample_songs`` here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reelmill.config import parse
+from reelmill.errors import RequestError
+
+if TYPE_CHECKING:
+    import datasets
+
+    from reelmill.model import TrainedModel
+    from reelmill.songs.render import Recording
+
+
+def load_corpus(source: str | list[str], **settings: Any) -> datasets.DatasetDict:
+    """The tunes of ``source`` (a named corpus, path, glob or hub id), split; built on first use.
+
+    ``settings`` are keys of the corpus section. Columns: text, source, cluster, index.
+    """
+    from reelmill.corpus.build import load_or_build
+    from reelmill.corpus.settings import CorpusSettings
+
+    return load_or_build(parse(CorpusSettings, {"source": source, **settings}, "load_corpus")).tunes
+
+
+def load_model(directory: str | Path, checkpoint: str | None = None) -> TrainedModel:
+    """The model of a run (its best checkpoint unless one is named) or of a songs directory, on the CPU."""
+    from reelmill.model import TrainedModel
+    from reelmill.training.checkpoints import load_model as load_checkpoint
+
+    directory = Path(directory)
+    if (directory / "plan.json").is_file():
+        return TrainedModel.load(directory / "model")
+    return load_checkpoint(directory, checkpoint)
+
+
+def sample_songs(
+    model: TrainedModel,
+    count: int,
+    seed: int = 0,
+    prompt: str = "",
+    require: str = "midi",
+    max_attempts: int = 20,
+    **settings: Any,
+) -> list[str]:
+    """``count`` songs in ABC, the first attempt of each that passes ``require``.
+
+    ``settings`` are keys of the sampling section. A song without a passing attempt raises RequestError, since
+    a model that cannot write songs is more often the cause than bad luck.
+    """
+    from reelmill.sampling.engine import Attempt, Engine
+    from reelmill.sampling.settings import SamplingSettings
+    from reelmill.songs.attempt import judge
+
+    sampling = parse(SamplingSettings, settings, "sample_songs")
+    engine = Engine(model, sampling, seed)
+    waiting = [Attempt(song, 0, prompt) for song in reversed(range(count))]
+    songs: dict[int, str] = {}
+    while waiting or engine.active:
+        while waiting and engine.free:
+            engine.submit(waiting.pop())
+        for sampled in engine.step():
+            reason = judge(sampled.text, sampled.ended, sampling.max_length).reason(require)
+            attempt = sampled.attempt
+            if not reason:
+                songs[attempt.song] = sampled.text
+            elif attempt.number + 1 < max_attempts:
+                waiting.append(Attempt(attempt.song, attempt.number + 1, prompt))
+            else:
+                raise RequestError(
+                    f"song {attempt.song}: none of {max_attempts} attempts is valid (the last: {reason}); "
+                    "train the model longer, or lower require or temperature"
+                )
+    return [songs[song] for song in range(count)]
+
+
+def render_abc(abc: str, **settings: Any) -> Recording:
+    """The sound of one tune; ``settings`` are keys of the audio section. RequestError if it is no tune."""
+    from reelmill.audio.settings import AudioSettings
+    from reelmill.songs.render import render_abc as render
+
+    return render(abc, parse(AudioSettings, settings, "render_abc"))
