@@ -1,0 +1,99 @@
+"""What is trained and evaluated on: the corpus as numbers, made by the first process and opened by all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelmill import durable
+from reelmill.config import Config
+from reelmill.corpus.build import load_or_build
+from reelmill.corpus.vocabulary import Vocabulary
+from reelmill.errors import DamagedError, RequestError
+from reelmill.model import VOCABULARY
+from reelmill.training.checkpoints import Checkpoint, load_vocabulary
+from reelmill.training.encoded import EncodedTunes, encode_tunes, open_encoded, transposed_copies
+from reelmill.training.randomness import keyed_permutation
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Tunes to train on and to evaluate on. ``validation`` is None if the corpus holds none out."""
+
+    vocabulary: Vocabulary
+    train: EncodedTunes
+    validation: EncodedTunes | None
+
+
+def prepare_data(config: Config, run: Path, checkpoint: Checkpoint | None) -> dict[str, str]:
+    """Make whatever is missing, and the run's vocabulary; returns what ``open_data`` wants.
+
+    For the first process. RequestError if the tunes are no longer those that ``checkpoint`` was trained on.
+    """
+    corpus = load_or_build(config.corpus)
+    place = corpus.directory if os.access(corpus.directory, os.W_OK) else run
+    place = place / "encoded"
+    place.mkdir(exist_ok=True)
+    validation = _some(corpus.tunes["validation"], config.training.evaluation_tunes)
+    with tempfile.TemporaryDirectory(dir=place, prefix=".copies.partial-") as scratch:
+        train = corpus.tunes["train"].select_columns(["text"])
+        if config.training.transpose:
+            train = transposed_copies(train, Path(scratch) / "copies.arrow", config.corpus.num_proc)
+        if checkpoint is None:
+            vocabulary = Vocabulary.from_texts(text for copies in _copies(train) for text in copies)
+            vocabulary.save(run / VOCABULARY)
+        else:
+            vocabulary = load_vocabulary(run, checkpoint)
+        directories = {"train": str(_encoded(train, vocabulary, place))}
+        if len(validation):
+            directories["validation"] = str(_encoded(validation, vocabulary, place))
+    seen = open_encoded(Path(directories["train"])).sha256
+    if checkpoint is not None and checkpoint.state.get("data_sha256") != seen:
+        raise RequestError(
+            f"{run}: the training tunes are no longer those that {checkpoint.name} was trained on; "
+            "put the old ones back (corpus.source), or use another run directory"
+        )
+    return directories
+
+
+def open_data(run: Path, directories: dict[str, str]) -> TrainingData:
+    """Open what ``prepare_data`` made."""
+    return TrainingData(
+        Vocabulary.load(run / VOCABULARY),
+        open_encoded(Path(directories["train"])),
+        open_encoded(Path(directories["validation"])) if "validation" in directories else None,
+    )
+
+
+def _encoded(texts: Any, vocabulary: Vocabulary, place: Path) -> Path:
+    key = json.dumps([vocabulary.to_json(), texts._fingerprint, len(texts)])
+    directory = place / hashlib.sha256(key.encode()).hexdigest()[:16]
+    if directory.exists():
+        try:
+            durable.verify_directory(directory)
+            return directory
+        except DamagedError:
+            directory.rename(durable.temporary(directory))  # another run may have it open
+    encode_tunes(_copies(texts), vocabulary, directory)
+    return directory
+
+
+def _copies(texts: Any) -> Iterator[list[str]]:
+    """Each tune of a data set with its copies, read in pieces."""
+    for batch in texts.iter(batch_size=1000):
+        yield from batch["copies"] if "copies" in batch else ([text] for text in batch["text"])
+
+
+def _some(tunes: Any, count: int) -> Any:
+    tunes = tunes.select_columns(["text"])
+    if count == 0 or len(tunes) <= count:
+        return tunes
+    return tunes.select(np.sort(keyed_permutation(len(tunes), 0)[:count]).tolist())

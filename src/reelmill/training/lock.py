@@ -1,0 +1,98 @@
+"""One trainer a run directory.
+
+The lock is the kernel's (flock), so it goes with its holder however that ends. Shared disks may not carry
+such locks from one machine to another; therefore the holder also touches the file every few seconds, and a
+lock of another machine counts for as long as that goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from reelmill import durable
+from reelmill.errors import RequestError
+
+LOCK = "train.lock"
+_BEAT = 5.0  # seconds between two signs of life
+_PATIENCE = 20.0  # seconds without one after which another machine's holder is taken for dead
+
+
+@contextlib.contextmanager
+def held_lock(run: Path) -> Iterator[None]:
+    """Hold the run's lock inside the block; RequestError names the process that holds it already."""
+    path = run / LOCK
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        durable.raise_explained(error, path)
+    try:
+        _take(descriptor, path)
+        _write(descriptor, {"host": socket.gethostname(), "pid": os.getpid()})
+        ended = threading.Event()
+        beating = threading.Thread(target=_beat, args=(descriptor, ended), daemon=True)
+        beating.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            beating.join()
+            os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise RequestError(_busy(path, _holder(path))) from None
+    holder = _holder(path)
+    if holder and holder.get("host") != socket.gethostname() and _still_beating(path):
+        raise RequestError(_busy(path, holder))
+
+
+def _still_beating(path: Path) -> bool:
+    # Compared with itself, not with our clock, which may differ from the disk's.
+    first = path.stat().st_mtime_ns
+    waited_until = time.monotonic() + _PATIENCE
+    while time.monotonic() < waited_until:
+        time.sleep(0.2)
+        if path.stat().st_mtime_ns != first:
+            return True
+    return False
+
+
+def _beat(descriptor: int, ended: threading.Event) -> None:
+    while not ended.wait(_BEAT):
+        with contextlib.suppress(OSError):
+            os.utime(descriptor)
+
+
+def _holder(path: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        holder = json.loads(path.read_text())
+        if isinstance(holder, dict):
+            return holder
+    return {}
+
+
+def _write(descriptor: int, holder: dict[str, Any]) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(holder).encode() + b"\n", 0)
+    os.utime(descriptor)
+
+
+def _busy(path: Path, holder: dict[str, Any]) -> str:
+    who = f"process {holder['pid']} on {holder['host']}" if {"pid", "host"} <= holder.keys() else "a process"
+    return f"{path.parent}: {who} is training in this run directory; wait for it or stop it first"

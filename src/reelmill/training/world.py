@@ -1,0 +1,134 @@
+"""The processes that train together, as seen from one of them.
+
+Accelerate gives the device, the process group and the precision. A second process group on the CPU (gloo)
+carries what the processes agree upon, so that agreeing never waits for an accelerator.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
+from torch import Tensor
+
+from reelmill.errors import DamagedError, IncompleteError, RequestError
+
+T = TypeVar("T")
+
+STEP_TIMEOUT = timedelta(minutes=10)
+SET_UP_TIMEOUT = timedelta(hours=4)  # the first process may build a corpus while the others wait
+
+_ERRORS: dict[str, type[Exception]] = {
+    kind.__name__: kind for kind in (RequestError, DamagedError, IncompleteError)
+}
+
+
+class World:
+    """One process among ``size``; ``rank`` 0 is the first, which alone writes files."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self.rank: int = accelerator.process_index
+        self.size: int = accelerator.num_processes
+        self.device: torch.device = accelerator.device
+        self._agreeing = dist.new_group(backend="gloo", timeout=SET_UP_TIMEOUT) if self.size > 1 else None
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def any(self, flag: bool) -> bool:
+        """Whether ``flag`` is true in any process. All must call this at the same place."""
+        if self.size == 1:
+            return flag
+        agreed = torch.tensor([int(flag)], dtype=torch.int32)
+        dist.all_reduce(agreed, op=dist.ReduceOp.MAX, group=self._agreeing)
+        return bool(agreed.item())
+
+    def on_first(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns in the first process (a JSON value), given to all.
+
+        An error there is raised in all, so that none is left waiting.
+        """
+        if self.size == 1:
+            return work()
+        failure: BaseException | None = None
+        outcome: dict[str, Any] = {}
+        if self.is_first:
+            try:
+                outcome["value"] = work()
+            except Exception as error:
+                failure = error
+                outcome = {"error": type(error).__name__, "message": str(error)}
+        outcome = self._share(outcome)
+        if failure is not None:
+            raise failure
+        if "error" in outcome:
+            kind = _ERRORS.get(outcome["error"], IncompleteError)
+            raise kind(outcome["message"] or f"the first process failed with {outcome['error']}")
+        return outcome["value"]
+
+    def sum(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Element-wise sum over the processes, on the CPU."""
+        if self.size == 1:
+            return values
+        tensor = torch.from_numpy(values.copy())
+        dist.all_reduce(tensor, group=self._agreeing)
+        return tensor.numpy()
+
+    def gather_rows(self, mine: Tensor, rows: Sequence[range]) -> Tensor:
+        """[layers, all rows, features] of every process's [layers, its rows, features], equal in all."""
+        if self.size == 1:
+            return mine
+        most = max(map(len, rows))
+        padded = mine.new_zeros(mine.shape[0], most, mine.shape[2])
+        padded[:, : mine.shape[1]] = mine
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:, : len(share)] for part, share in zip(parts, rows, strict=True)], dim=1)
+
+    def _share(self, value: Any) -> Any:
+        text = json.dumps(value).encode() if self.is_first else b""
+        length = torch.tensor([len(text)])
+        dist.broadcast(length, src=0, group=self._agreeing)
+        data = torch.zeros(int(length.item()), dtype=torch.uint8)
+        if self.is_first:
+            data = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+        dist.broadcast(data, src=0, group=self._agreeing)
+        return json.loads(bytes(data.tolist()))
+
+
+@contextlib.contextmanager
+def joined_world(precision: str) -> Iterator[World]:
+    """Join the processes that the environment names (RANK, WORLD_SIZE, …), or be alone; leave at the end."""
+    on_cpu = not torch.cuda.is_available()
+    if on_cpu and precision == "fp16":
+        raise RequestError("training.precision = 'fp16' needs a GPU; use 'bf16' or 'no' on this machine")
+    # Without a fixed workspace cuBLAS may add in another order from run to run (PyTorch's notes on nn.LSTM).
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    deterministic = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    accelerator = Accelerator(
+        cpu=on_cpu,
+        mixed_precision=precision,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=STEP_TIMEOUT)],
+    )
+    try:
+        yield World(accelerator)
+    finally:
+        torch.backends.cudnn.deterministic = deterministic
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        # Accelerate remembers its precision for good; another run in this process may want another.
+        AcceleratorState._reset_state(reset_partial_state=True)
