@@ -23,6 +23,12 @@ def test_numbers_are_written_as_in_yaml_1_2() -> None:
     assert load(None, ["training.learning_rate=1"]).training.learning_rate == 1.0
 
 
+def test_no_is_a_word_and_true_is_not() -> None:
+    config = load(None, ["training.precision=no", "model.tie_embedding=true", "tracking.online=false"])
+    assert (config.training.precision, config.model.tie_embedding) == ("no", True)
+    assert config.tracking.online is False
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path) -> None:
     config = load(path)

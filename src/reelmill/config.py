@@ -7,6 +7,7 @@ themselves (``reelmill.settings``); ``differences`` reads the marks.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import json
@@ -48,9 +49,17 @@ class Config:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which ``2e-3`` is a number, as YAML 1.2 has it (PyYAML follows 1.1, where it is text)."""
+    """Safe YAML as version 1.2 has it: ``2e-3`` is a number, and ``no`` and ``off`` are text."""
 
 
+# PyYAML follows version 1.1; its resolvers are kept by first character, and shared with the parent class.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
@@ -64,14 +73,16 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
     Raises RequestError for a missing or malformed file, an unknown key or a value that does not fit.
     """
     data = read_yaml(path) if path is not None else {}
-    overridden = set()
-    for override in overrides:
-        overridden.add(_apply_override(data, override))
-    return from_dict(data, source=str(path) if path is not None else "defaults", overridden=overridden)
+    return from_dict(data, source=str(path) if path is not None else "defaults", overrides=overrides)
 
 
-def from_dict(data: Mapping[str, Any], source: str, overridden: set[str] | None = None) -> Config:
-    """Validate nested mappings into a ``Config``. ``source`` names the origin in error messages."""
+def from_dict(data: Mapping[str, Any], source: str, overrides: Sequence[str] = ()) -> Config:
+    """Validate nested mappings, with ``section.key=value`` overrides applied, into a ``Config``.
+
+    ``source`` names the origin in error messages.
+    """
+    data = copy.deepcopy(dict(data))
+    overridden = {_apply_override(data, override) for override in overrides}
     return parse(Config, data, source, overridden)
 
 

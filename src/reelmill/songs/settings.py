@@ -15,6 +15,6 @@ class SongsSettings:
     songs_per_shard: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     max_attempts: Annotated[int, Field(ge=1, le=10_000)] = 20
     require: Literal["none", "headers", "midi", "bars"] = "midi"
-    prompts: list[str] = field(default_factory=list)  # song i begins with prompts[i mod len]; empty: no prompt
+    prompts: list[str] = field(default_factory=list)  # song i begins with prompts[i mod len]; empty: none
 
     __pydantic_config__ = STRICT
