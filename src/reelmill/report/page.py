@@ -1,0 +1,299 @@
+"""report.html: one self-contained page for a songs directory or a run, to be opened in any browser.
+
+The page holds everything it shows (audio, notation, plots, script) and may load nothing: its Content Security
+Policy forbids it. Titles and ABC are sampled text and are escaped; notation stands in as images, in which no
+script can run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import soundfile
+
+from reelmill import durable
+from reelmill.errors import IncompleteError, RequestError
+from reelmill.notation.header import header
+from reelmill.report.curves import training_numbers, training_plots
+from reelmill.report.engraving import Engraving, engrave
+from reelmill.report.plots import Plot, histogram
+from reelmill.report.results import Row, result
+from reelmill.report.songs import Song, Songs, read_songs
+from reelmill.report.sound import LONGEST, Clip, clip
+from reelmill.songs.attempt import TIERS
+from reelmill.tracking.metrics import read_metrics
+from reelmill.tracking.outbox import Outbox, Position
+
+FILE = "report.html"
+SAMPLE = 16  # songs shown
+
+_COLUMNS = (
+    ("Song", "song", False),
+    ("Title", "title", False),
+    ("Key", "key", False),
+    ("Meter", "meter", False),
+    ("Duration", "duration_seconds", True),
+    ("Tempo", "tempo_bpm", True),
+    ("Spectral centroid", "spectral_centroid_hz", True),
+    ("Loudness", "loudness_dbfs", True),
+)  # heading, key of a row, whether it is a number
+
+_HISTOGRAMS = (
+    ("Duration", "duration_seconds", "seconds"),
+    ("Duration as MIDI", "midi_seconds", "seconds"),
+    ("Tempo", "tempo_bpm", "beats per minute"),
+    ("Spectral centroid", "spectral_centroid_hz", "hertz"),
+    ("Length", "characters", "characters"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """A song as the page shows it."""
+
+    anchor: str
+    name: str
+    row: Row
+    abc: str
+    tiers: list[tuple[str, bool]]
+    clip: Clip | None
+    silence: str  # why there is no player
+    engraving: Engraving
+
+    @property
+    def title(self) -> str:
+        """What the song is called; sampled text."""
+        return str(self.row["title"]) or "Untitled"
+
+
+def write_report(directory: Path) -> Path:
+    """Write ``directory``/report.html for a songs directory or a run directory; its path.
+
+    Raises RequestError if it is neither, IncompleteError if there is nothing to show yet.
+    """
+    if (directory / "plan.json").is_file():
+        content = _songs_content(directory)
+    elif any((directory / name).exists() for name in ("metrics.jsonl", "config.yaml", "checkpoints")):
+        content = _run_content(directory)
+    elif directory.is_dir():
+        raise RequestError(
+            f"{directory}: neither a songs directory (no plan.json) nor a run directory (no metrics.jsonl)"
+        )
+    else:
+        raise RequestError(f"{directory}: no such directory")
+    path = directory / FILE
+    durable.write_text(path, _render(directory.resolve().name, content))
+    return path
+
+
+def results(directory: Path, count: int = SAMPLE) -> list[Row]:
+    """The results table of the songs that the report shows."""
+    return [result(song.facts) for song in read_songs(directory).sample(count)]
+
+
+def _songs_content(directory: Path) -> dict[str, Any]:
+    songs = read_songs(directory)
+    if not songs.made:
+        raise IncompleteError(f"{directory}: no finished song yet (reelmill generate {directory} goes on)")
+    cards = _cards(_song_card(song) for song in songs.sample(SAMPLE))
+    course = _training_metrics(songs)
+    return {
+        "kind": "Generated songs",
+        "numbers": _song_numbers(songs),
+        "tiers": _tier_rates(songs),
+        "failures": [
+            (kind, reason, count)
+            for kind in ("text", "audio")
+            for reason, count in songs.failures(kind).most_common(12)
+        ],
+        "damaged": songs.damaged,
+        "cards": cards,
+        "distributions": _histograms(songs),
+        "distribution_songs": len(songs.facts),
+        "made": songs.made,
+        "training": course,
+        "facts": _plan_facts(songs),
+        "config": "",
+    }
+
+
+def _run_content(directory: Path) -> dict[str, Any]:
+    records = read_metrics(directory / "metrics.jsonl")
+    if not records:
+        raise IncompleteError(f"{directory}: no step has been logged yet")
+    media = [item for item in Outbox(directory).news(Position())[1] if item.kind == "song"]
+    config = directory / "config.yaml"
+    return {
+        "kind": "Training run",
+        "numbers": training_numbers(records),
+        "tiers": [],
+        "failures": [],
+        "damaged": [],
+        "cards": _cards(_sample_card(index, item) for index, item in enumerate(media[-SAMPLE:])),
+        "distributions": [],
+        "training": training_plots(records),
+        "facts": [],
+        "config": config.read_text(encoding="utf-8") if config.is_file() else "",
+    }
+
+
+def _song_numbers(songs: Songs) -> list[tuple[str, str]]:
+    plan = songs.plan
+    numbers = [("songs made" if songs.made < plan.songs else "songs", f"{songs.made:,}")]
+    failed = sum(songs.failures("text").values())
+    if songs.made + failed < plan.songs:
+        numbers.append(("songs asked for", f"{plan.songs:,}"))
+    if songs.sounding:
+        about = "" if len(songs.facts) == songs.sounding else "about "
+        numbers.append(("of audio", about + _clock(songs.total("duration_seconds"))))
+    attempts = songs.attempts["made"]
+    if attempts:
+        numbers.append(("attempts a song", f"{attempts / (songs.made + failed):.2f}"))
+    numbers.append(("failed", f"{failed + sum(songs.failures('audio').values()):,}"))
+    seconds = sum(float(item.made_by.get("seconds", 0)) for item in songs.shards["text"].values())
+    if seconds:
+        numbers.append(("songs a second, a worker", f"{songs.made / seconds:.1f}"))
+    return numbers
+
+
+def _tier_rates(songs: Songs) -> list[tuple[str, float]]:
+    """(tier, share of attempts that passed it)."""
+    attempts = songs.attempts
+    return [(tier, attempts[tier] / attempts["made"]) for tier in TIERS if attempts["made"]]
+
+
+def _training_metrics(songs: Songs) -> list[Plot]:
+    for place in (songs.directory / "model", Path(songs.plan.run) if songs.plan.run else None):
+        if place is not None and (place / "metrics.jsonl").is_file():
+            return training_plots(read_metrics(place / "metrics.jsonl"))
+    return []
+
+
+def _histograms(songs: Songs) -> list[Plot]:
+    shown = []
+    for title, key, unit in _HISTOGRAMS:
+        values = [float(facts[key]) for facts in songs.facts if key in facts]
+        if len(values) > 1 and not (key == "midi_seconds" and songs.sounding):
+            shown.append(histogram(title, values, unit))
+    return shown
+
+
+def _plan_facts(songs: Songs) -> list[tuple[str, str]]:
+    plan = songs.plan
+    return [
+        ("seed", str(plan.seed)),
+        ("model", plan.model[:12]),
+        ("temperature", f"{plan.sampling.temperature:g}"),
+        ("required of a song", plan.songs_settings.require),
+        ("songs per shard", f"{plan.songs_settings.songs_per_shard:,}"),
+    ]
+
+
+def _cards(sources: Iterable[Any]) -> list[Card]:
+    with ThreadPoolExecutor(
+        2
+    ) as pool:  # engraving waits for another process, encoding leaves the interpreter
+        return list(pool.map(lambda make: make(), list(sources)))
+
+
+def _song_card(song: Song) -> Any:
+    facts = song.facts
+
+    def make() -> Card:
+        made, silence = _clip(song.audio)
+        return Card(
+            anchor=f"song-{facts['id']:09d}",
+            name=f"{facts['id']:09d}",
+            row=result(facts),
+            abc=facts["abc"],
+            tiers=[(tier, bool(facts[tier])) for tier in TIERS],
+            clip=made,
+            silence=silence,
+            engraving=engrave(facts["abc"]),
+        )
+
+    return make
+
+
+def _sample_card(index: int, media: Any) -> Any:
+    def make() -> Card:
+        abc = media.files["abc"].read_text(encoding="utf-8") if "abc" in media.files else ""
+        made, silence = _clip(media.files["audio"].read_bytes() if "audio" in media.files else b"")
+        fields = header(abc)
+        row = {
+            "song": media.name,
+            "title": fields.get("T", ""),
+            "key": fields.get("K", ""),
+            "meter": fields.get("M", ""),
+            "duration_seconds": made.seconds if made else "",
+            **dict.fromkeys(("tempo_bpm", "tempo", "spectral_centroid_hz", "timbre", "loudness_dbfs"), ""),
+        }
+        return Card(
+            anchor=f"sample-{index}",
+            name=media.name,
+            row=row,
+            abc=abc,
+            tiers=[],
+            clip=made,
+            silence=silence,
+            engraving=engrave(abc),
+        )
+
+    return make
+
+
+def _clip(audio: bytes) -> tuple[Clip | None, str]:
+    if not audio:
+        return None, "No audio has been rendered."
+    try:
+        return clip(audio), ""
+    except soundfile.LibsndfileError as error:
+        return None, f"The audio could not be read ({error})."
+
+
+def _clock(seconds: float) -> str:
+    """Hours or minutes, as a person says them."""
+    if seconds >= 3600:
+        return f"{seconds / 3600:,.1f} h"
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
+
+
+def _data_uri(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _render(name: str, content: dict[str, Any]) -> str:
+    folder = Path(__file__).parent
+    rows = [card.row for card in content["cards"]]
+    columns = [column for column in _COLUMNS if any(row[column[1]] != "" for row in rows)]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["clock"] = lambda value: f"{int(value) // 60}:{int(value) % 60:02d}"
+    script = (folder / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+    return environment.get_template("page.html.jinja").render(
+        name=name,
+        policy=policy,
+        script=jinja2.utils.markupsafe.Markup(script),
+        style=jinja2.utils.markupsafe.Markup((folder / "page.css").read_text(encoding="utf-8")),
+        data_uri=_data_uri,
+        columns=columns,
+        longest=LONGEST,
+        **content,
+    )
