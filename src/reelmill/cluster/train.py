@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reelmill import config
+from reelmill import config, durable
 from reelmill.cluster.jobs import TrainJob
 from reelmill.cluster.limits import refuse_impossible
 from reelmill.cluster.local import run_here
@@ -29,7 +29,7 @@ def train_on_cluster(settings: Config, run: Path, cluster: ClusterSettings) -> S
 
     The corpus is built now: nodes may have no network.
     """
-    if newest_checkpoint(run) >= settings.training.steps:
+    if finished(run, settings.training.steps):
         print(f"{run} is finished; nothing to do", file=sys.stderr)
         return None
     request = training_request(settings, run)
@@ -43,10 +43,19 @@ def train_on_cluster(settings: Config, run: Path, cluster: ClusterSettings) -> S
     return submit(request, cluster)
 
 
+def finished(run: Path, steps: int) -> bool:
+    """Whether the newest checkpoint of ``run`` is its last one."""
+    step = newest_checkpoint(run)
+    if not step:
+        return False
+    state = durable.read_json(run / "checkpoints" / f"step-{step:06d}" / "state.json")
+    return bool(state["finished"]) and (bool(state["stopped_early"]) or step >= steps)
+
+
 def training_script(settings: Config, run: Path, cluster: ClusterSettings) -> str:
     """What would be submitted, as text; nothing is written, built or asked."""
     if cluster.scheduler == "local":
-        return f"# no Slurm: {cluster.processes} processes of `python -m reelmill.cluster.task` on this machine\n"
+        return f"# no Slurm: {cluster.processes} × `python -m reelmill.cluster.task` on this machine\n"
     return batch_script(training_request(settings, run), cluster)
 
 

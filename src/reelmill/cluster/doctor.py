@@ -1,0 +1,199 @@
+"""Everything that would go wrong later, looked at now: this machine, the cluster's limits, and the nodes.
+
+Each check gives a ``Finding``; one that is not well says how to mend it. A warning is something to know.
+"""
+
+from __future__ import annotations
+
+import configparser
+import importlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from reelmill.cluster import limits, queue
+from reelmill.cluster.settings import STAGES, ClusterSettings, load_cluster
+from reelmill.errors import IncompleteError, RequestError
+
+PACKAGES = ("torch", "accelerate", "datasets", "safetensors", "submitit", "symusic", "soundfile", "comet_ml")
+ROOM = 5 * 10**9
+"""Bytes that a run with its checkpoints and some thousands of songs take."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check saw. ``fix`` is empty where all is well."""
+
+    check: str
+    state: Literal["ok", "warning", "wrong"]
+    seen: str
+    fix: str = ""
+
+
+def examine(
+    cluster: Path | None, place: Path, wait: float = 300, environ: Mapping[str, str] = os.environ
+) -> Iterator[Finding]:
+    """All checks in order, each as soon as it is done.
+
+    ``place`` is where runs will lie. With a ``cluster`` file its limits are checked, and a probe is sent to
+    two tasks on its nodes; ``wait`` is how many seconds it may stay in the queue.
+    """
+    yield python_packages()
+    yield disk(place)
+    yield abc2midi()
+    yield soundfont()
+    yield comet_key(environ, cluster is not None)
+    if cluster is None:
+        return
+    settings = {stage: load_cluster(cluster, stage) for stage in STAGES}
+    if all(setting.scheduler == "local" for setting in settings.values()):
+        return
+    answered = slurm()
+    yield answered
+    if answered.state == "wrong":
+        return
+    yield accounting()
+    yield array_limit(settings["generate"])
+    fits = True
+    for stage, setting in settings.items():
+        for finding in request(stage, setting, place):
+            fits &= finding.state != "wrong"
+            yield finding
+    if fits:
+        from reelmill.cluster.probe import probe
+
+        yield from probe(settings["train"], place, wait)
+
+
+def python_packages(names: tuple[str, ...] = PACKAGES) -> Finding:
+    """Whether what reelmill needs can be imported here."""
+    missing = [f"{name} ({problem})" for name in names if (problem := import_problem(name))]
+    if missing:
+        return Finding(
+            "Python packages", "wrong", "; ".join(missing), "run `make setup`, then use its Python"
+        )
+    return Finding("Python packages", "ok", f"{len(names)} import")
+
+
+def import_problem(name: str) -> str:
+    """Why a package cannot be imported; empty if it can."""
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+    return ""
+
+
+def disk(place: Path, room: int = ROOM) -> Finding:
+    """Whether runs can be written at ``place`` and there is room for them."""
+    exists = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
+    if not os.access(exists, os.W_OK | os.X_OK):
+        return Finding("disk", "wrong", f"{exists} cannot be written", "give another directory with --place")
+    free = shutil.disk_usage(exists).free
+    if free < room:
+        return Finding(
+            "disk",
+            "wrong",
+            f"{exists}: {free / 1e9:.1f} GB free of {room / 1e9:.1f} GB wanted",
+            "remove old runs (`reelmill clean RUN`), or use a roomier disk",
+        )
+    return Finding("disk", "ok", f"{exists}: {free / 1e9:.0f} GB free")
+
+
+def abc2midi() -> Finding:
+    """Whether abc2midi is there and runs."""
+    from reelmill.audio import abc2midi
+
+    return _finding("abc2midi", abc2midi.version, "pip install symusic==0.5.8, or apt-get install abcmidi")
+
+
+def soundfont() -> Finding:
+    """Whether there is a soundfont."""
+    from reelmill.audio.settings import AudioSettings
+    from reelmill.audio.soundfont import soundfont
+
+    return _finding(
+        "soundfont",
+        lambda: str(soundfont(AudioSettings())),
+        "run `make setup` where there is a network, or set audio.soundfont to the path of an .sf2 file",
+    )
+
+
+def comet_key(environ: Mapping[str, str], for_jobs: bool) -> Finding:
+    """Whether Comet's key lies where jobs find it: in its file, never in what is handed to Slurm."""
+    home = Path(environ.get("HOME", "~")).expanduser()
+    file = Path(environ.get("COMET_CONFIG") or home / ".comet.config").expanduser()
+    stored = configparser.ConfigParser(interpolation=None)
+    try:
+        stored.read(file, encoding="utf-8")
+    except (configparser.Error, OSError, UnicodeDecodeError):
+        return Finding("Comet key", "wrong", f"{file} cannot be read", "write it again with `comet login`")
+    if stored.get("comet", "api_key", fallback=""):
+        return Finding("Comet key", "ok", f"in {file}")
+    if environ.get("COMET_API_KEY") and for_jobs:
+        return Finding(
+            "Comet key",
+            "wrong",
+            "only in COMET_API_KEY, which jobs are not given (Slurm would store it)",
+            f"run `comet login`, which writes {file}",
+        )
+    if environ.get("COMET_API_KEY"):
+        return Finding("Comet key", "ok", "in COMET_API_KEY")
+    return Finding(
+        "Comet key", "warning", "none: metrics go to an offline archive", "to see runs live: `comet login`"
+    )
+
+
+def slurm() -> Finding:
+    """Whether Slurm's commands are here and its controller answers."""
+    if not queue.slurm_here():
+        return Finding(
+            "Slurm", "wrong", "no sbatch or squeue here", "run this on a login node; to try: make slurm-up"
+        )
+    fix = "check SLURM_CONF, or ask the cluster's support whether the controller is up"
+    return _finding("Slurm", lambda: f"{len(queue.partitions())} partitions", fix)
+
+
+def accounting() -> Finding:
+    """Whether Slurm remembers how jobs ended."""
+    try:
+        queue.ask("sacct", "-X", "-n", "-S", "now")
+    except (IncompleteError, RequestError) as error:
+        return Finding(
+            "accounting", "warning", str(error), "status then shows no job that has ended; nothing to do"
+        )
+    return Finding("accounting", "ok", "sacct answers")
+
+
+def array_limit(settings: ClusterSettings) -> Finding:
+    """Whether arrays may be submitted at all, and how long one may be."""
+    most = int(queue.configuration().get("MaxArraySize", "1001")) - 1
+    if most < 1:
+        return Finding(
+            "array size",
+            "wrong",
+            "MaxArraySize forbids arrays",
+            "use --tasks 1, or ask for arrays to be allowed",
+        )
+    return Finding("array size", "ok", f"{most} tasks an array; more are split into several")
+
+
+def request(stage: str, settings: ClusterSettings, place: Path) -> Iterator[Finding]:
+    """Whether the partition can give what a stage asks for, on a disk that nodes may see."""
+    problems = limits.request_problems(settings, queue.partitions(), queue.nodes())
+    problems += limits.disk_problems(place, queue.node_hosts(), limits.mounts())
+    for problem in problems:
+        seen, _, right = problem.partition(": ")
+        yield Finding(f"{stage} request", "wrong", seen, right)
+    if not problems:
+        yield Finding(f"{stage} request", "ok", f"partition {settings.partition or '(default)'} can give it")
+
+
+def _finding(check: str, see: Callable[[], str], fix: str) -> Finding:
+    try:
+        return Finding(check, "ok", see())
+    except (IncompleteError, RequestError) as error:
+        return Finding(check, "wrong", str(error), fix)
