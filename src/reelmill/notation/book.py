@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reelmill.notation.header import split_lines
+from reelmill.notation.header import split_lines, starts_tune
 
 
 def split_book(text: str) -> list[str]:
@@ -14,7 +14,7 @@ def split_book(text: str) -> list[str]:
     tunes: list[list[str]] = []
     within = False
     for line in split_lines(text.removeprefix("\ufeff")):
-        if line.startswith("X:"):
+        if starts_tune(line):
             tunes.append([line])
             within = True
         elif not line.strip():

@@ -16,19 +16,24 @@ def split_lines(text: str) -> list[str]:
 
 
 def strip_comment(line: str) -> str:
-    """``line`` without an ABC comment (from an unescaped ``%`` on) and without spaces around it."""
-    return _COMMENT.split(line, maxsplit=1)[0].strip()
+    """``line`` without an ABC comment (from an unescaped ``%`` on) and without spaces at its end."""
+    return _COMMENT.split(line, maxsplit=1)[0].rstrip()
 
 
 def field(line: str) -> tuple[str, str] | None:
     """(name, value) if ``line`` is an information field such as ``M:6/8``, else None."""
-    match = _FIELD.fullmatch(line)
+    match = _FIELD.fullmatch(line.lstrip())
     return (match[1], match[2].strip()) if match else None
 
 
 def body_field(line: str) -> tuple[str, str] | None:
     """Like ``field``, for a line of a tune's body, where ``G:|`` and ``A::B`` are music."""
-    return None if line[1:3] in (":|", "::") else field(line)
+    return None if line.lstrip()[1:3] in (":|", "::") else field(line)
+
+
+def starts_tune(line: str) -> bool:
+    """Whether ``line`` is an X: field (and not ``X:|``, rests before a repeat)."""
+    return line.startswith("X:") and body_field(line) is not None
 
 
 def tune_lines(abc: str) -> Iterator[str]:
@@ -38,7 +43,7 @@ def tune_lines(abc: str) -> Iterator[str]:
     at the first line that is not blank.
     """
     lines = split_lines(abc.removeprefix("\ufeff"))
-    first = next((index for index, line in enumerate(lines) if line.startswith("X:")), 0)
+    first = next((index for index, line in enumerate(lines) if starts_tune(line)), 0)
     begun, typeset = False, ""
     for line in lines[first:]:
         directive = line[2:].split(maxsplit=1) if line.startswith("%%") else []

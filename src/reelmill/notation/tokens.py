@@ -43,7 +43,7 @@ class Kind(StrEnum):
     STRAY = "stray"
 
 
-_LENGTH = r"\d{0,4}(?:/{1,6}\d{0,4})?"
+_LENGTH = r"\d{0,4}(?:/{1,6}\d{0,3})?"  # short denominators keep sums of lengths short
 _PITCH = r"(?:\^\^|__|\^|_|=)?[A-Ga-g][,']{0,6}"
 _TOKEN = re.compile(
     rf"""
