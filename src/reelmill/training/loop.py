@@ -176,7 +176,8 @@ class Trainer:
             self.metrics.cut_back(self.progress.logged)
             self.publisher = Publisher(run, config.tracking, configuration.to_dict(config))
         self.bar = _bar(self.settings.steps, self.progress.step, world.is_first)
-        self.timed_from = (time.perf_counter(), 0)  # when, and how many characters of the window by then
+        # When the clock was started, and how many characters of the window had been trained on by then.
+        self.timed_from = (time.perf_counter(), self.progress.window_characters)
 
     def run_to_end(self) -> TrainingResult:
         """The loop: account for a step, save it, ask whether to stop, make the next."""

@@ -1,0 +1,335 @@
+"""Training in one process: it learns, and what interrupts it leaves no trace."""
+
+import json
+import time
+
+import pytest
+import torch
+from conftest import trained, weights_bytes
+
+from reelmill.errors import RequestError
+from reelmill.model import TrainedModel
+from reelmill.tracking.metrics import read_metrics
+from reelmill.training import loop
+from reelmill.training.checkpoints import checkpoint_steps, load_model, newest_intact, verified
+from reelmill.training.loop import Trainer, train
+
+
+def assert_same(one, two, step):
+    for first, second in zip(trained(one, step), trained(two, step), strict=True):
+        assert_equal(first, second)
+
+
+def assert_equal(first, second):
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_equal(first[key], second[key])
+    elif isinstance(first, (list, tuple)):
+        assert len(first) == len(second)
+        for left, right in zip(first, second, strict=True):
+            assert_equal(left, right)
+    else:
+        assert first == second
+
+
+def interrupt_at(monkeypatch, steps):
+    """Ask for a stop as soon as a step in ``steps`` is made; each only once."""
+    waiting = set(steps)
+    update = Trainer.update
+
+    def update_and_ask(self):
+        update(self)
+        if self.progress.step in waiting:
+            waiting.remove(self.progress.step)
+            self.stop._signal = "SIGTERM"
+
+    monkeypatch.setattr(Trainer, "update", update_and_ask)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(configured, tmp_path_factory):
+    runs = {}
+
+    def run_of(*overrides):
+        if overrides not in runs:
+            runs[overrides] = tmp_path_factory.mktemp("run") / "whole"
+            assert train(configured(*overrides), runs[overrides]).finished
+        return runs[overrides]
+
+    return run_of
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("training.batches=stream",),
+        ("training.batches=stream", "training.accumulation=3", "training.schedule=cosine"),
+        ("training.precision=bf16", "training.log_every=5", "training.warmup_steps=5"),
+        ("training.batches=stream", "training.transpose=true"),
+    ],
+)
+def test_an_interrupted_run_equals_the_uninterrupted_one(
+    configured, uninterrupted, tmp_path, monkeypatch, overrides
+):
+    whole = uninterrupted(*overrides)
+    interrupt_at(monkeypatch, {1, 7, 8, 13, 18})
+    config, run = configured(*overrides), tmp_path / "run"
+    results = []
+    while not results or not results[-1].finished:
+        results.append(train(config, run))
+    assert [result.step for result in results] == [1, 7, 8, 13, 18, 24]
+    assert [result.stopped_by for result in results] == ["SIGTERM"] * 5 + [""]
+    assert_same(run, whole, 24)
+
+
+def test_a_stop_during_evaluation(configured, uninterrupted, tmp_path, monkeypatch):
+    asked = []
+    evaluate = Trainer.evaluate
+
+    def evaluate_and_ask(self):
+        if self.progress.step not in asked:
+            asked.append(self.progress.step)
+            self.stop._signal = "SIGUSR2"
+        return evaluate(self)
+
+    monkeypatch.setattr(Trainer, "evaluate", evaluate_and_ask)
+    config, run = configured(), tmp_path / "run"
+    assert [train(config, run).step for _ in range(3)] == [8, 16, 24]
+    assert not verified(run, 24).state["finished"]
+    assert train(config, run).finished
+    assert_same(run, uninterrupted(), 24)
+    assert verified(run, 24).state["finished"]
+
+
+def test_metrics_are_cut_back_to_the_checkpoint(configured, uninterrupted, tmp_path, monkeypatch):
+    """As after a kill between two checkpoints: nothing is saved, but metrics were written."""
+    config, run = configured(), tmp_path / "run"
+    update = Trainer.update
+
+    def die(self):
+        if self.progress.step == 16:
+            raise KeyboardInterrupt
+        update(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", die)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, run)
+    assert read_metrics(run / "metrics.jsonl")[-1]["step"] == 16
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "step": 17, "lo')
+    assert train(config, run).finished
+    assert_same(run, uninterrupted(), 24)
+    assert [record["step"] for record in read_metrics(run / "metrics.jsonl")] == list(range(1, 25))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "state.json", "manifest.json"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
+    configured, uninterrupted, tmp_path, monkeypatch, caplog, name, damage
+):
+    run = tmp_path / "run"
+    interrupt_at(monkeypatch, {14})
+    train(configured(), run)
+    assert checkpoint_steps(run)[-2:] == [12, 14]
+    path = run / "checkpoints" / "step-000014" / name
+    data = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+    else:
+        data[len(data) // 2] ^= 4
+        path.write_bytes(data[:-7] if damage == "truncated" else data)
+    assert train(configured(), run).finished
+    assert (run / "checkpoints" / "step-000014.damaged-1").is_dir()
+    assert "step-000014" in caplog.text
+    assert "the one before is used" in caplog.text
+    assert_same(run, uninterrupted(), 24)
+
+
+def test_it_learns(configured, tmp_path):
+    config = configured(
+        "training.steps=250",
+        "training.learning_rate=1e-2",
+        "training.evaluate_every=50",
+        "training.log_every=10",
+        "model.hidden_size=48",
+    )
+    result = train(config, tmp_path)
+    losses = [record["bits_per_char"] for record in read_metrics(tmp_path / "metrics.jsonl")]
+    assert losses[0] > 5
+    assert losses[-1] < 3.2  # single characters of these tunes have an entropy of about 4.3 bits
+    assert result.best_bits_per_char < 3.2
+
+
+@pytest.mark.parametrize("tied", ["model.tie_embedding=true", "model.layers=1"])
+def test_other_models_train(configured, tmp_path, tied):
+    assert train(configured(tied, "model.embedding_size=24", "training.steps=2"), tmp_path).finished
+    assert isinstance(load_model(tmp_path), TrainedModel)
+
+
+def test_micro_batches_change_the_loss_by_rounding_only(configured, tmp_path):
+    losses = []
+    for accumulation in (1, 4):
+        run = tmp_path / str(accumulation)
+        train(configured(f"training.accumulation={accumulation}"), run)
+        losses.append([record["loss"] for record in read_metrics(run / "metrics.jsonl")])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_the_best_and_the_last_checkpoints_are_kept(configured, tmp_path, monkeypatch):
+    bits = iter([3.0, 2.0, 2.5, 2.6, 2.7, 2.8])
+    monkeypatch.setattr(Trainer, "evaluate", lambda self: next(bits))
+    config = configured(
+        "training.evaluate_every=4", "training.keep_checkpoints=2", "training.checkpoint_every=6"
+    )
+    result = train(config, tmp_path)
+    assert (result.best_step, result.best_bits_per_char) == (8, 2.0)
+    assert checkpoint_steps(tmp_path) == [8, 18, 24]
+    assert_equal(
+        load_model(tmp_path).network.state_dict(), load_model(tmp_path, "step-000008").network.state_dict()
+    )
+    last = load_model(tmp_path, "last").network.state_dict()
+    assert_equal(last, load_model(tmp_path, "24").network.state_dict())
+    assert not torch.equal(last["output.bias"], load_model(tmp_path).network.state_dict()["output.bias"])
+
+
+def test_it_stops_early_when_nothing_gets_better(configured, tmp_path, monkeypatch):
+    bits = iter([3.0, 2.0, 2.1, 2.0, 1.0])
+    monkeypatch.setattr(Trainer, "evaluate", lambda self: next(bits))
+    config = configured("training.evaluate_every=2", "training.patience=2")
+    result = train(config, tmp_path)
+    assert (result.step, result.finished, result.best_step) == (8, True, 4)
+    assert train(config, tmp_path) == result
+
+
+def test_the_deadline_stops_it_after_a_checkpoint(configured, tmp_path):
+    config = configured(
+        "training.steps=100000", "training.checkpoint_every=100000", "training.evaluate_every=0"
+    )
+    result = train(config, tmp_path, deadline=time.time() + 2)
+    assert (result.finished, result.stopped_by) == (False, "deadline")
+    assert newest_intact(tmp_path).step == result.step > 0
+    assert train(config, tmp_path, deadline=time.time()).step == result.step
+
+
+def test_a_finished_run_is_left_alone(configured, uninterrupted):
+    run = uninterrupted()
+    before = {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("*")}
+    assert train(configured(), run).finished
+    assert before == {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("*")}
+
+
+def test_steps_may_grow_under_a_constant_schedule(configured, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    train(configured("training.steps=16"), run)
+    assert train(configured(), run).finished
+    assert weights_bytes(run, 24) == weights_bytes(uninterrupted(), 24)
+    with pytest.raises(RequestError, match=r"training\.steps was 24, now 16"):
+        train(configured("training.steps=16"), run)
+
+
+def test_steps_may_not_grow_under_a_cosine(configured, tmp_path):
+    train(configured("training.schedule=cosine", "training.steps=6"), tmp_path)
+    with pytest.raises(RequestError, match=r"training\.steps was 6, now 9"):
+        train(configured("training.schedule=cosine", "training.steps=9"), tmp_path)
+
+
+def test_other_settings_are_refused_by_name(configured, tmp_path):
+    train(configured("training.steps=2"), tmp_path)
+    with pytest.raises(RequestError) as error:
+        train(configured("training.steps=2", "model.hidden_size=9", "training.seed=4"), tmp_path)
+    assert "model.hidden_size was 24, now 9" in str(error.value)
+    assert "training.seed was 0, now 4" in str(error.value)
+    train(configured("training.steps=2", "training.checkpoint_every=1", "sampling.top_k=3"), tmp_path)
+
+
+def test_a_run_that_has_trained_nothing_takes_other_settings(configured, tmp_path):
+    with pytest.raises(RequestError):
+        train(configured("training.sequence_length=10000000"), tmp_path)
+    assert train(configured("training.steps=1"), tmp_path).finished
+
+
+def test_other_tunes_are_refused(configured, book, tmp_path, tmp_path_factory):
+    tunes = book.read_text()
+    copy = tmp_path / "copy.abc"
+    copy.write_text(tunes)
+    overrides = (f"corpus.source={copy}", f"corpus.directory={tmp_path / 'corpus'}", "training.steps=4")
+    train(configured(*overrides), tmp_path / "run")
+    copy.write_text(tunes.replace("d", "e"))
+    with pytest.raises(RequestError, match="no longer those"):
+        train(configured(*overrides[:2], "training.steps=8"), tmp_path / "run")
+
+
+def test_what_is_no_run_directory_is_refused(configured, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RequestError, match="a file"):
+        train(configured(), tmp_path / "file")
+    songs = tmp_path / "songs"
+    songs.mkdir()
+    (songs / "plan.json").write_text("{}")
+    with pytest.raises(RequestError, match="a songs directory"):
+        train(configured(), songs)
+    with pytest.raises(RequestError, match="is not a run"):
+        train(configured(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.accumulation=7", r"training\.batch_size = 6"),
+        ("training.warmup_steps=100", r"training\.warmup_steps = 100"),
+        ("training.precision=fp16", "needs a GPU"),
+        ("model.tie_embedding=true", r"model\.embedding_size"),
+    ],
+)
+def test_settings_that_cannot_be(configured, tmp_path, override, message):
+    if "fp16" in override and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(RequestError, match=message):
+        train(configured(override), tmp_path)
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(configured, uninterrupted, tmp_path, monkeypatch):
+    import errno
+
+    from reelmill.training import checkpoints
+
+    save_file = checkpoints.save_file
+
+    def full(tensors, path):
+        if "step-000012" in str(path):
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save_file(tensors, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save_file", full)
+        with pytest.raises(RequestError, match="disk is full"):
+            train(configured(), tmp_path)
+    assert newest_intact(tmp_path).step == 8
+    assert [path for path in (tmp_path / "checkpoints").iterdir() if "partial" in path.name] == []
+    assert train(configured(), tmp_path).finished
+    assert weights_bytes(tmp_path, 24) == weights_bytes(uninterrupted(), 24)
+
+
+def test_what_a_killed_writer_left_is_cleaned(configured, tmp_path):
+    half = tmp_path / "checkpoints" / ".step-000010.partial-0123456789ab"
+    half.mkdir(parents=True)
+    (half / "model.safetensors").write_bytes(b"half")
+    train(configured("training.steps=1"), tmp_path)
+    assert not half.exists()
+
+
+def test_the_run_tells_what_it_is(configured, uninterrupted):
+    run = uninterrupted()
+    from reelmill import config
+
+    assert config.load(run / "config.yaml") == configured()
+    assert json.loads((run / "vocabulary.json").read_text())["start"] == 0
+    state = verified(run, 24).state
+    assert (state["step"], state["finished"], state["world_size"]) == (24, True, 1)
+    assert loop.Progress(**state).result() == train(configured(), run)
