@@ -1,0 +1,215 @@
+"""From finished songs to finished shards: a thread that records songs in order and writes the tars.
+
+Songs are finished in any order and needed in one. Their text is small and waits in memory; their sound is
+large, so it is recorded only when its turn is near, and goes to disk at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import queue
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reelmill.audio.process import ToolError
+from reelmill.errors import DamagedError
+from reelmill.songs.attempt import to_json
+from reelmill.songs.pool import Pool
+from reelmill.songs.shards import Commit, Failure, Kind, committing, member_name, read_manifest
+from reelmill.songs.shares import Work
+from reelmill.songs.song import Song, empty_tally
+from reelmill.songs.sound import Sound
+
+
+@dataclass(kw_only=True)
+class InHand:
+    """A shard being made: a future for each of its songs, in order of ids."""
+
+    work: Work
+    songs: list[Future[Song]]
+    attempts_before: dict[str, int] = field(default_factory=empty_tally)  # of songs from a shorter shard
+    taken_up: int = 0  # songs, in order
+    began: float = field(default_factory=time.monotonic)
+
+
+class Committer:
+    """Takes shards in hand and finishes them, one after the other, in a thread of its own.
+
+    ``on_song`` is called for each song as it is taken up, in order; ``on_shard`` for each shard, with the
+    fault that kept it from being made, "" for one that is finished. Both run in the committer's thread.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        pool: Pool,
+        extension: str,
+        made_by: dict[str, Any],
+        on_song: Callable[[InHand, Song], None],
+        on_shard: Callable[[InHand, str], None],
+    ) -> None:
+        self._directory, self._pool, self._extension = directory, pool, extension
+        self._made_by, self._on_song, self._on_shard = made_by, on_song, on_shard
+        self._queue: queue.SimpleQueue[InHand | None] = queue.SimpleQueue()
+        self._ahead = 2 * pool.processes + 2  # sounds being recorded or waiting to be written
+        self._lock = threading.Lock()
+        self.error: BaseException | None = None
+        self.starved = True  # waiting for a song that is not finished
+        self.backlog = 0  # songs that are finished and not yet taken up
+        self.in_hand = 0  # shards
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def add(self, shard: InHand) -> None:
+        """Take a shard. Its songs may be unfinished."""
+        for song in shard.songs:
+            song.add_done_callback(lambda _: self._waiting(1))
+        with self._lock:
+            self.in_hand += 1
+        self._queue.put(shard)
+
+    def close(self) -> None:
+        """Wait until every shard is finished. Whoever gave up on a shard has cancelled its songs."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (shard := self._queue.get()) is not None:
+            try:
+                fault = "" if self.error else self._fault(shard)
+                self._on_shard(shard, fault)
+            except BaseException as error:
+                self.error = self.error or error
+            finally:
+                with self._lock:
+                    self.in_hand -= 1
+
+    def _fault(self, shard: InHand) -> str:
+        """Finish a shard; the fault of the machine that prevented it, or ""."""
+        left = deque(shard.songs)
+        try:
+            self._commit(shard, left)
+        except CancelledError:
+            return "given up"
+        except ToolError as error:
+            return str(error)
+        except (_SupersededError, FileNotFoundError):
+            pass  # another worker has finished it and tidied up ours
+        finally:
+            for song in left:
+                song.add_done_callback(lambda _: self._waiting(-1))
+        return ""
+
+    def _commit(self, shard: InHand, left: deque[Future[Song]]) -> None:
+        work, directory = shard.work, self._directory
+        with contextlib.ExitStack() as outer:
+            audio = outer.enter_context(committing(directory, "audio", work.shard)) if work.audio else None
+            sounds = _Sounds(audio, self._extension)
+            with contextlib.ExitStack() as inner:
+                text = inner.enter_context(committing(directory, "text", work.shard)) if work.text else None
+                failed, tally = [], Counter(shard.attempts_before)
+                while left:
+                    song = self._take_up(left)
+                    self._on_song(shard, song)
+                    tally.update(song.tally)
+                    if song.failure:
+                        failed.append(Failure(id=song.id, reason=song.failure))
+                    elif text:
+                        add_text(text, song)
+                    if audio:
+                        sounds.expect(
+                            song, None if song.failure else self._pool.record(song.facts, song.midi)
+                        )
+                        sounds.write(self._ahead)
+                if text:
+                    self._describe(text, "text", shard, failed, dict(tally))
+            if audio:
+                sounds.write(0)
+                self._describe(audio, "audio", shard, sounds.failed, {})
+
+    def _record(self, song: Song) -> Future[Sound] | None:
+        return None if song.failure else self._pool.record(song.facts, song.midi)
+
+    def _take_up(self, left: deque[Future[Song]]) -> Song:
+        self.starved = not left[0].done()
+        try:
+            song = left[0].result()
+        finally:
+            self.starved = False
+        left.popleft()
+        self._waiting(-1)
+        return song
+
+    def _describe(
+        self, commit: Commit, kind: Kind, shard: InHand, failed: list[Failure], tally: dict[str, int]
+    ) -> None:
+        work = shard.work
+        with contextlib.suppress(DamagedError):
+            if read_manifest(self._directory, kind, work.shard).count > work.count:
+                raise _SupersededError
+        seconds = time.monotonic() - shard.began
+        commit.facts = {
+            "first": work.first,
+            "count": work.count,
+            "failed": [asdict(failure) for failure in failed],
+            "attempts": tally,
+        }
+        commit.made_by = {
+            **self._made_by,
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+            "songs_per_second": round(work.count / seconds, 3) if seconds else 0.0,
+        }
+
+    def _waiting(self, songs: int) -> None:
+        with self._lock:
+            self.backlog += songs
+
+
+class _SupersededError(Exception):
+    """The plan has grown, and another worker has already made the longer shard."""
+
+
+class _Sounds:
+    """Sounds on their way, written in the order in which they were asked for."""
+
+    def __init__(self, commit: Commit | None, extension: str) -> None:
+        self.failed: list[Failure] = []
+        self._commit, self._extension = commit, extension
+        self._coming: deque[tuple[Song, Future[Sound] | None]] = deque()
+
+    def expect(self, song: Song, sound: Future[Sound] | None) -> None:
+        self._coming.append((song, sound))
+
+    def write(self, ahead: int) -> None:
+        """Write until at most ``ahead`` sounds are on their way."""
+        while len(self._coming) > ahead:
+            song, coming = self._coming.popleft()
+            sound = coming.result() if coming else Sound(facts={}, failure=song.failure)
+            if sound.failure:
+                self.failed.append(Failure(id=song.id, reason=sound.failure))
+            elif self._commit:
+                add_audio(self._commit, song, sound, self._extension)
+
+
+def add_text(commit: Commit, song: Song) -> None:
+    """Add the members of a song's text half."""
+    name = member_name(song.id)
+    commit.add(f"{name}.abc", song.facts["abc"].encode())
+    commit.add(f"{name}.json", to_json(song.facts))
+    commit.add(f"{name}.mid", song.midi)
+
+
+def add_audio(commit: Commit, song: Song, sound: Sound, extension: str) -> None:
+    """Add the members of a song's audio half."""
+    name = member_name(song.id)
+    commit.add(f"{name}.abc", song.facts["abc"].encode())
+    commit.add(f"{name}.json", to_json(sound.facts))
+    commit.add(f"{name}{extension}", sound.data)

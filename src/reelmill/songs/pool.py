@@ -1,0 +1,213 @@
+"""A few child processes that judge attempts and record songs, seen from the parent.
+
+Each call returns a future at once. A child that hangs or dies is replaced and its request tried again; what
+fails three times is a fault of the machine and says nothing about the song.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import itertools
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from typing import Any
+
+from reelmill.audio.process import ToolError
+from reelmill.audio.settings import AudioSettings
+from reelmill.errors import RequestError
+from reelmill.songs import child
+from reelmill.songs.attempt import Judgement
+from reelmill.songs.sound import Sound
+
+_SECONDS = 300  # a request that takes longer is stuck
+_TRIES = 3
+_PIPE_BYTES = 1 << 20
+_JUDGE, _RECORD, _STOP = 0, 1, 2  # in order of urgency: the sampler waits for judgements
+
+
+def processors() -> int:
+    """Number of processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Pool:
+    """``processes`` children; ``audio`` are the settings for sound, None if none will be asked for."""
+
+    def __init__(self, audio: AudioSettings | None, processes: int | None = None) -> None:
+        self.processes = processes or processors()
+        self._audio = dataclasses.asdict(audio) if audio else None
+        self._order = itertools.count()
+        self._requests: queue.PriorityQueue[tuple[int, int, Any]] = queue.PriorityQueue()
+        self._children: set[_Child] = set()
+        self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(self.processes)]
+        for thread in self._threads:
+            thread.start()
+
+    def judge(self, abc: str, ended: bool, max_length: int) -> Future[Judgement]:
+        """The judgement of a sampled text (``attempt.judge``)."""
+        header = {"task": "judge", "abc": abc, "ended": ended, "max_length": max_length}
+        return self._ask(_JUDGE, header, b"", lambda fields, data: Judgement(**fields, data=data))
+
+    def record(self, facts: dict[str, Any], midi: bytes) -> Future[Sound]:
+        """The sound of a song (``sound.record``)."""
+        header = {"task": "record", "facts": facts}
+        return self._ask(_RECORD, header, midi, lambda fields, data: Sound(**fields, data=data))
+
+    def close(self) -> None:
+        """End the children. Requests not begun are dropped, those in hand are cut off."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._requests.get_nowait()[2].future.cancel()
+        for _ in self._threads:
+            self._requests.put((_STOP, next(self._order), None))
+        for thread in self._threads:
+            thread.join(1)
+        for stuck in list(self._children):
+            stuck.end()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, urgency: int, header: dict[str, Any], payload: bytes, result: Any) -> Future[Any]:
+        request = _Request(header, payload, result, Future())
+        self._requests.put((urgency, next(self._order), request))
+        return request.future
+
+    def _serve(self) -> None:
+        one: _Child | None = None
+        while True:
+            request = self._requests.get()[2]
+            if request is None:
+                break
+            endings: list[str] = []
+            while not request.future.done():
+                try:
+                    one = one or self._start()
+                    request.settle(one.ask(request.header, request.payload))
+                except _ChildLostError as lost:
+                    self._discard(one)
+                    one = None
+                    endings.append(str(lost))
+                    request.survive(endings)
+                except BaseException as error:
+                    request.future.set_exception(error)
+        self._discard(one)
+
+    def _start(self) -> _Child:
+        started = _Child(self._audio)
+        self._children.add(started)
+        return started
+
+    def _discard(self, one: _Child | None) -> None:
+        if one is not None:
+            one.end()
+            self._children.discard(one)
+
+
+@dataclasses.dataclass
+class _Request:
+    header: dict[str, Any]
+    payload: bytes
+    result: Any
+    future: Future[Any]
+    faults: list[str] = dataclasses.field(default_factory=list)
+
+    def settle(self, reply: child.Frame) -> None:
+        fields, data = reply
+        kind = fields.get("error")
+        if kind is None:
+            self.future.set_result(self.result(fields, data))
+        elif kind == child.MACHINE:
+            self.faults.append(fields["message"])
+            if len(self.faults) == _TRIES:
+                self.future.set_exception(ToolError(fields["message"]))
+        elif kind == child.REQUEST:
+            self.future.set_exception(RequestError(fields["message"]))
+        else:
+            self.future.set_exception(RuntimeError(fields["message"]))
+
+    def survive(self, endings: list[str]) -> None:
+        """Decide what follows from a lost child: another try, unless it went the same way before."""
+        crashed = endings[-1] in endings[:-1] and endings[-1].startswith("SIG") and endings[-1] != "SIGKILL"
+        if crashed and self.header["task"] == "record":
+            # The same crash twice follows from the MIDI, as a broken text follows from the sampler.
+            failure = f"the synthesizer ended by {endings[-1]}"
+            self.future.set_result(Sound(facts=self.header["facts"], failure=failure))
+        elif len(endings) == _TRIES:
+            self.future.set_exception(ToolError(f"a child process was lost {_TRIES} times: {endings}"))
+
+
+class _ChildLostError(Exception):
+    """The child died or hung; the message says how it ended."""
+
+
+class _Child:
+    def __init__(self, audio: dict[str, Any] | None) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "reelmill.songs.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            bufsize=0,
+        )
+        assert self._process.stdin and self._process.stdout
+        self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
+        with contextlib.suppress(OSError, AttributeError):
+            fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[attr-defined,unused-ignore]
+        self._poll = select.poll()
+        self._poll.register(self._output, select.POLLIN)
+        self._send({"audio": audio}, b"")
+
+    def ask(self, header: dict[str, Any], payload: bytes) -> child.Frame:
+        self._send(header, payload)
+        deadline = time.monotonic() + _SECONDS
+        try:
+            return child.unpack(lambda size: self._read(size, deadline))
+        except EOFError:
+            raise _ChildLostError(self._ending()) from None
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+
+    def _send(self, header: dict[str, Any], payload: bytes) -> None:
+        try:
+            for piece in child.pack(header, payload):
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(self._input, view) :]
+        except BrokenPipeError:
+            raise _ChildLostError(self._ending()) from None
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        data = bytearray(size)
+        view = memoryview(data)
+        while view:
+            ready = self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            if not ready:
+                raise _ChildLostError("took too long")
+            count = os.readv(self._output, [view])
+            if not count:
+                raise EOFError
+            view = view[count:]
+        return bytes(data)
+
+    def _ending(self) -> str:
+        code = self._process.wait()
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"

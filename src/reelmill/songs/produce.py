@@ -1,0 +1,132 @@
+"""Work on one share of a songs directory until it is done, for ``generate`` and for ``render``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from pathlib import Path
+
+import reelmill
+from reelmill.audio.encode import extension
+from reelmill.config import Config
+from reelmill.errors import RequestError
+from reelmill.model import TrainedModel
+from reelmill.sampling.engine import Engine
+from reelmill.songs.fingerprint import audio_fingerprint, differing, same_bytes, text_fingerprint
+from reelmill.songs.leases import Leases
+from reelmill.songs.outcome import Outcome, count_half
+from reelmill.songs.plan import Plan, grow_plan, plan_path, read_plan
+from reelmill.songs.pool import Pool
+from reelmill.songs.progress import Progress
+from reelmill.songs.shards import Kind
+from reelmill.songs.shares import Share
+from reelmill.songs.worker import Made, Worker
+
+_log = logging.getLogger(__name__)
+_POLL = 1.0  # seconds between two looks at shards that somebody else is making
+
+
+def produce(
+    directory: Path,
+    plan: Plan,
+    config: Config,
+    model: TrainedModel | None,
+    *,
+    shard: tuple[int, int],
+    halves: tuple[Kind, ...],
+    progress: bool = True,
+    take_over: bool = True,
+) -> Outcome:
+    """Make what is missing or damaged of one share. ``model`` may be None if ``halves`` are audio only.
+
+    Before the first song, this machine's fingerprint is compared with the plan's: RequestError if it would
+    make other bytes.
+    """
+    began = time.monotonic()
+    share = Share(directory, plan, shard, halves, take_over)
+    for problem in share.damaged:
+        _log.warning("%s; it is made again", problem)
+    made = Made()
+    needed = [kind for kind in halves if share.needs(kind)]
+    if needed:
+        with Pool(config.audio if "audio" in halves else None) as pool:
+            engine = None
+            if "text" in needed and model is not None:
+                fingerprint = text_fingerprint(model, config.sampling, plan.seed, pool)
+                require_same_bytes(directory, "text", fingerprint)
+                engine = Engine(model, config.sampling, plan.seed)
+            if "audio" in needed:
+                require_same_bytes(directory, "audio", audio_fingerprint(config.audio, pool))
+            made = _work(directory, plan, config, share, pool, engine, shard, progress)
+    return _outcome(directory, plan, share, shard, made, time.monotonic() - began)
+
+
+def require_same_bytes(directory: Path, half: Kind, seen: dict[str, str]) -> None:
+    """Refuse to work where this machine would make other bytes than the plan's other workers.
+
+    The first worker of a half writes its fingerprint into the plan; of several, one comes first.
+    """
+    planned = read_plan(directory).fingerprint.get(half)
+    if planned is None:
+        planned = grow_plan(directory, fingerprint={half: seen}).fingerprint[half]
+    lines = differing(planned, seen)
+    if not same_bytes(planned, seen):
+        raise RequestError(
+            f"{plan_path(directory)}: this machine would not make the same {half}: {'; '.join(lines)}"
+        )
+    if lines:
+        _log.warning("the same bytes, but %s", "; ".join(lines))
+
+
+def _work(
+    directory: Path,
+    plan: Plan,
+    config: Config,
+    share: Share,
+    pool: Pool,
+    engine: Engine | None,
+    shard: tuple[int, int],
+    visible: bool,
+) -> Made:
+    name = f"{shard[0]}/{shard[1]}"
+    made_by = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "share": name,
+        "reelmill": reelmill.__version__,
+        "device": str(engine.device) if engine else "",
+    }
+    made = Made()
+    with Leases(directory, name) as leases, Progress(plan, share.songs, visible) as progress:
+        while True:
+            worker = Worker(
+                directory, plan, share, leases, pool, engine, extension(config.audio), made_by, progress.count
+            )
+            made.add(worker.run())
+            if not share.waits or made.faults:
+                return made
+            time.sleep(_POLL)
+
+
+def _outcome(
+    directory: Path, plan: Plan, share: Share, shard: tuple[int, int], made: Made, seconds: float
+) -> Outcome:
+    text, audio = count_half(directory, plan, "text"), count_half(directory, plan, "audio")
+    finished = min(text.shards, audio.shards) if plan.audio else text.shards
+    return Outcome(
+        directory=directory,
+        planned=plan.songs,
+        share=shard,
+        complete=not share.unfinished(),
+        made=sorted(set(made.shards)),
+        remaining=plan.shards - finished,
+        songs=text.songs,
+        failed=text.failed,
+        silent={song: reason for song, reason in audio.failed.items() if song not in text.failed},
+        attempts=text.attempts,
+        damaged=share.damaged,
+        faults=made.faults,
+        seconds=round(seconds, 3),
+    )

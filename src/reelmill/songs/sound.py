@@ -1,0 +1,39 @@
+"""The sound of one song: MIDI in, the bytes of a sound file and its facts out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reelmill.audio.encode import encode
+from reelmill.audio.features import features
+from reelmill.audio.midi import LONGEST, Midi
+from reelmill.audio.render import Renderer, SilentAudio
+from reelmill.audio.settings import AudioSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sound:
+    """``data`` is a sound file, ``facts`` the ID.json beside it; ``failure`` says why there is no sound."""
+
+    data: bytes = b""
+    facts: dict[str, Any]
+    failure: str = ""
+
+
+def record(facts: dict[str, Any], midi: bytes, renderer: Renderer, settings: AudioSettings) -> Sound:
+    """The sound of a song. ``facts`` are its text half's; a function of the arguments alone.
+
+    A song that cannot be heard (possible only where ``songs.require`` asks for less than ``midi``) and a
+    silent one are failures with a reason.
+    """
+    if not facts["notes"]:
+        return Sound(facts=facts, failure="no notes")
+    if not 0 < facts["midi_seconds"] <= LONGEST:
+        return Sound(facts=facts, failure=f"longer than {LONGEST:.0f} seconds")
+    try:
+        samples = renderer.render(midi)
+    except SilentAudio:
+        return Sound(facts=facts, failure="silent")
+    heard = features(samples, settings.sample_rate, Midi(midi, tempo=facts["tempo_bpm"]))
+    return Sound(data=encode(samples, settings), facts={**facts, **heard})

@@ -1,0 +1,114 @@
+"""Tar files that are a function of their members alone, written as a stream and hashed on the way.
+
+The format is POSIX ustar: 512-byte headers, every field fixed (mode 0644, owner 0 without a name, time 0), no
+extended headers. Names here are nine digits and an extension and members are far below 8 GiB, so ustar has
+room for all of it, and every tar program and WebDataset reader knows it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from reelmill.errors import DamagedError
+
+_BLOCK = tarfile.BLOCKSIZE
+_MODE = 0o644
+
+
+class TarWriter:
+    """Writes members to ``file`` in the order they are added; ``bytes`` and ``sha256`` describe the file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.bytes = 0
+        self._file = file
+        self._hash = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of what has been written so far."""
+        return self._hash.hexdigest()
+
+    def add(self, name: str, data: bytes) -> None:
+        """Append one member."""
+        self._write(_header(name, len(data)))
+        self._write(data)
+        self._write(bytes(-len(data) % _BLOCK))
+
+    def close(self) -> None:
+        """Write the end mark and fill the last record, as tar programs do. The file stays open."""
+        self._write(bytes(2 * _BLOCK))
+        self._write(bytes(-self.bytes % tarfile.RECORDSIZE))
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+        self.bytes += len(data)
+
+
+class TarReader:
+    """Reads a tar of ours as a stream of (name, data); ``bytes`` and ``sha256`` describe what was read.
+
+    Raises DamagedError at the first block that ``TarWriter`` would not have written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.bytes = 0
+        self._path = path
+        self._hash = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the file, once every member has been read."""
+        return self._hash.hexdigest()
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        try:
+            with self._path.open("rb") as file:
+                yield from self._members(file)
+        except FileNotFoundError:
+            raise DamagedError(f"{self._path}: missing") from None
+
+    def _members(self, file: BinaryIO) -> Iterator[tuple[str, bytes]]:
+        while True:
+            header = self._read(file, _BLOCK)
+            if not any(header):
+                break
+            name, size = self._parse(header)
+            data = self._read(file, size)
+            if any(self._read(file, -size % _BLOCK)):
+                raise DamagedError(f"{self._path}: {name} is not padded with zeros")
+            yield name, data
+        rest = self._read(file, _BLOCK)
+        rest += self._read(file, -self.bytes % tarfile.RECORDSIZE)
+        if any(rest) or file.read(1):
+            raise DamagedError(f"{self._path}: goes on after its end mark")
+
+    def _parse(self, header: bytes) -> tuple[str, int]:
+        try:
+            member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+        except (tarfile.HeaderError, UnicodeDecodeError):
+            raise DamagedError(f"{self._path}: no tar header at byte {self.bytes - _BLOCK}") from None
+        if header != _header(member.name, member.size):
+            raise DamagedError(f"{self._path}: the header of {member.name!r} is not as it was written")
+        return member.name, member.size
+
+    def _read(self, file: BinaryIO, size: int) -> bytes:
+        data = file.read(size)
+        if len(data) != size:
+            raise DamagedError(
+                f"{self._path}: ends at byte {self.bytes + len(data)}, in the middle of a member"
+            )
+        self._hash.update(data)
+        self.bytes += size
+        return data
+
+
+def _header(name: str, size: int) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    member.mode = _MODE
+    return member.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")

@@ -1,0 +1,174 @@
+"""One worker: sampling, judging, recording and writing, all at once.
+
+The calling thread runs the engine; the pool's processes judge and record; the committer's thread writes. The
+engine's slots stay full across the borders of shards: while the last songs of one are finishing, the first of
+the next have begun. What is finished and not yet written is bounded, so a slow disk holds the sampler back.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from reelmill.errors import DamagedError
+from reelmill.sampling.engine import Engine
+from reelmill.songs.chains import Chains
+from reelmill.songs.commit import Committer, InHand
+from reelmill.songs.leases import Leases
+from reelmill.songs.plan import Plan
+from reelmill.songs.pool import Pool
+from reelmill.songs.shares import Share, Work
+from reelmill.songs.song import Song, empty_tally
+from reelmill.songs.stored import stored_songs
+
+_LOOK_AGAIN = 1.0  # seconds between two looks for work where there was none
+_BACKLOG = 2000  # songs that may wait for the committer before the sampler does
+
+
+@dataclass
+class Made:
+    """What a worker has made."""
+
+    shards: list[int] = field(default_factory=list)
+    songs: int = 0
+    failed: int = 0
+    attempts: dict[str, int] = field(default_factory=empty_tally)
+    faults: list[str] = field(default_factory=list)  # of the machine; what they kept from being made is left
+    sampling_seconds: float = 0.0
+
+    def add(self, other: Made) -> None:
+        """Add what a later worker has made."""
+        self.shards += other.shards
+        self.songs += other.songs
+        self.failed += other.failed
+        self.faults += other.faults
+        self.attempts = {name: count + other.attempts[name] for name, count in self.attempts.items()}
+        self.sampling_seconds += other.sampling_seconds
+
+
+class Worker:
+    """Makes the work that ``share`` hands out; without an ``engine`` only the sound of songs that are there."""
+
+    def __init__(
+        self,
+        directory: Path,
+        plan: Plan,
+        share: Share,
+        leases: Leases,
+        pool: Pool,
+        engine: Engine | None,
+        extension: str,
+        made_by: dict[str, Any],
+        on_song: Callable[[Song], None],
+    ) -> None:
+        self.made = Made()
+        self._directory, self._plan, self._share, self._leases = directory, plan, share, leases
+        self._chains = Chains(engine, pool, plan) if engine else None
+        self._on_song = on_song
+        self._begun: list[InHand] = []
+        self._to_begin: deque[tuple[int, Future[Song]]] = deque()
+        self._next_look = 0.0
+        self._changed = threading.Event()
+        self._committer = Committer(directory, pool, extension, made_by, self._take_song, self._take_shard)
+
+    def run(self) -> Made:
+        """Work until there is nothing left to begin and all that was begun is on disk."""
+        try:
+            while self._step():
+                pass
+        finally:
+            # After an error the songs in hand will not come any more, and their shards are given up.
+            for shard in list(self._begun):
+                for song in shard.songs:
+                    song.cancel()
+            self._committer.close()
+        if self._committer.error:
+            raise self._committer.error
+        if self._chains:
+            self.made.attempts = self._chains.tally
+        return self.made
+
+    def _step(self) -> bool:
+        if self._committer.error:
+            return False
+        self._fill()
+        congested = self._committer.backlog > _BACKLOG and not self._committer.starved
+        if self._chains and self._chains.active and not congested:
+            began = time.monotonic()
+            self._chains.advance()
+            self.made.sampling_seconds += time.monotonic() - began
+        elif self._committer.in_hand:
+            self._changed.wait(0.05)
+            self._changed.clear()
+        else:
+            return False
+        return True
+
+    def _fill(self) -> None:
+        """Begin songs while slots are free and what is finished does not pile up."""
+        while self._committer.backlog <= _BACKLOG and (self._chains is None or self._chains.room > 0):
+            if self._to_begin and self._chains:
+                self._chains.begin(*self._to_begin.popleft())
+            elif not self._open_shard():
+                return
+
+    def _open_shard(self) -> bool:
+        if self._chains is None and self._committer.in_hand > 1:
+            return False
+        if time.monotonic() < self._next_look:
+            return False
+        work = self._share.next(self._leases)
+        if work is None:
+            self._next_look = time.monotonic() + _LOOK_AGAIN
+            return False
+        shard = self._take_in_hand(work)
+        if shard:
+            self._begun.append(shard)
+            self._committer.add(shard)
+        return True
+
+    def _take_in_hand(self, work: Work) -> InHand | None:
+        """A shard's songs as futures: those whose text is on disk already are read back, not made again."""
+        songs: dict[int, Future[Song]] = {work.first + offset: Future() for offset in range(work.count)}
+        before = empty_tally()
+        try:
+            manifest, stored = stored_songs(self._directory, work.shard)
+            if manifest.first == work.first and manifest.count <= work.count:
+                before = manifest.attempts
+                for song in stored:
+                    songs[song.id].set_result(song)
+        except DamagedError as error:
+            if not work.text and self._chains is None:
+                self._give_up(work, str(error))
+                return None
+        unknown = {song: future for song, future in songs.items() if not future.done()}
+        self._to_begin.extend(unknown.items())
+        work = replace(work, text=work.text or bool(unknown))
+        return InHand(work=work, songs=list(songs.values()), attempts_before=before)
+
+    def _take_song(self, shard: InHand, song: Song) -> None:
+        shard.taken_up += 1
+        self._leases.report(shard.work.shard, shard.taken_up)
+        self._on_song(song)
+
+    def _take_shard(self, shard: InHand, fault: str) -> None:
+        self._begun.remove(shard)
+        self._leases.release(shard.work.shard)
+        if fault:
+            self._give_up(shard.work, fault)
+        else:
+            self.made.shards.append(shard.work.shard)
+            songs = [song.result() for song in shard.songs]
+            self.made.failed += sum(bool(song.failure) for song in songs)
+            self.made.songs += sum(not song.failure for song in songs)
+        self._changed.set()
+
+    def _give_up(self, work: Work, fault: str) -> None:
+        self._leases.release(work.shard)
+        self.made.faults.append(f"shard {work.shard}: {fault}")
