@@ -101,7 +101,7 @@ def write_songs(directory: Path, count: int, per_shard: int, audio: bool, run: s
                     "failed": failed,
                     "attempts": tally if kind == "text" else {},
                 }
-                commit.made_by = {"seconds": 2.0}
+                commit.made_by = {"finished": f"2026-01-02T03:04:{2 * number + 2:02d}+00:00", "seconds": 2.0}
     return directory
 
 
@@ -110,12 +110,10 @@ def write_run(directory: Path, steps: int = 200) -> Path:
     log = MetricsLog(directory / "metrics.jsonl")
     for step in range(10, steps + 1, 10):
         bits = 1.4 + 3 * np.exp(-step / 60)
-        rate = 4000.0 + step % 30
-        log.append(
-            step, loss=bits * 0.693, bits_per_char=bits, learning_rate=0.002, characters_per_second=rate
-        )
+        values = {"loss": bits * 0.693, "bits_per_char": bits, "learning_rate": 0.002}
         if step % 50 == 0:
-            log.append(step, kind="evaluation", bits_per_char=bits + 0.1)
+            values["validation_bits_per_char"] = bits + 0.1
+        log.append(step, **values, chars_per_second=4000.0 + step % 30, batch=f"{step:064x}")
     log.close()
     (directory / "config.yaml").write_text("training:\n  steps: 200\n")
     return directory

@@ -157,9 +157,8 @@ def _song_numbers(songs: Songs) -> list[tuple[str, str]]:
     if attempts:
         numbers.append(("attempts a song", f"{attempts / (songs.made + failed):.2f}"))
     numbers.append(("failed", f"{failed + sum(songs.failures('audio').values()):,}"))
-    seconds = sum(float(item.made_by.get("seconds", 0)) for item in songs.shards["text"].values())
-    if seconds:
-        numbers.append(("songs a second, a worker", f"{songs.made / seconds:.1f}"))
+    if songs.seconds:
+        numbers.append(("songs a second", f"{songs.made / songs.seconds:.1f}"))
     return numbers
 
 

@@ -7,6 +7,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,18 @@ class Songs:
             for failure in manifest.failed
         }
 
+    @property
+    def seconds(self) -> float:
+        """Time in which somebody was at work: that of shards made at once counts once."""
+        spans = sorted(
+            span for kind in KINDS for manifest in self.shards[kind].values() if (span := _span(manifest))
+        )
+        seconds, until = 0.0, 0.0
+        for begin, end in spans:
+            seconds += max(0.0, end - max(begin, until))
+            until = max(until, end)
+        return seconds
+
     def total(self, key: str) -> float:
         """The sum of a number over the songs, scaled up where only some were read."""
         values = [float(facts[key]) for facts in self.facts if key in facts]
@@ -106,6 +119,15 @@ class Songs:
                     yield Song(facts=facts, audio=_read(tar, sound) if sound else b"")
         except (OSError, tarfile.TarError, KeyError, ValueError) as error:
             self.damaged.append(f"{path.name}: {error}")
+
+
+def _span(manifest: Manifest) -> tuple[float, float] | None:
+    """When the making of a shard began and ended, in seconds since 1970; None if its maker did not say."""
+    try:
+        end = datetime.fromisoformat(manifest.made_by["finished"]).timestamp()
+        return end - float(manifest.made_by["seconds"]), end
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def read_songs(directory: Path) -> Songs:

@@ -25,6 +25,7 @@ from reelmill.tracking.settings import TrackingSettings
 
 _log = logging.getLogger(__name__)
 _ARCHIVE_SECONDS = 600
+_SUFFIXES = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".opus"}
 
 
 class Publisher:
@@ -64,9 +65,9 @@ class Publisher:
             self._warn(error)
 
     def log_song(
-        self, name: str, abc: str, audio: Path | Any = None, step: int = 0, rate: int = 44100
+        self, name: str, abc: str, audio: Path | bytes | Any = None, step: int = 0, rate: int = 44100
     ) -> None:
-        """Publish a song: its ABC, and its audio as a WAV or FLAC file or as samples [samples, channels].
+        """Publish a song: its ABC, and its audio: a sound file, its bytes, or samples [samples, channels].
 
         ``rate``: of samples, in hertz. ``name`` identifies the song: the same name replaces, the same content
         is not sent again.
@@ -177,11 +178,13 @@ def _key_may_be_configured() -> bool:
 
 
 def _content(value: Any, rate: int) -> tuple[str, bytes]:
-    """(suffix, bytes) of ABC text, a file, or samples."""
+    """(suffix, bytes) of ABC text, a file, the bytes of a sound file, or samples."""
     if isinstance(value, str):
         return ".abc", value.encode()
     if isinstance(value, Path):
         return value.suffix, value.read_bytes()
+    if isinstance(value, bytes):
+        return _SUFFIXES.get(value[:4], ".wav"), value
     import soundfile
 
     file = io.BytesIO()

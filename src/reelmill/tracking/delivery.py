@@ -11,6 +11,7 @@ Source code, environment, packages, git and host names are not logged.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import resource
@@ -20,6 +21,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,14 +143,18 @@ def _confirmed(comet: Any) -> bool:
 def _deliver(comet: Any, experiment: Experiment, outbox: Outbox, since: Position) -> Position:
     """Hand what is new since a position over to Comet; the position after it."""
     records, media, position = outbox.news(since)
-    if since == Position():
-        comet.log_parameters(_flat(experiment.parameters))
+    parameters = _flat(experiment.parameters)
+    digest = hashlib.sha256(json.dumps(parameters).encode()).hexdigest()
+    if since.parameters != digest:
+        comet.log_parameters(parameters)
+        position = replace(position, parameters=digest)
     for record in records:
-        kind, step = record.get("kind", "train"), record["step"]
-        values = {f"{kind}/{name}": value for name, value in record.items() if name not in ("kind", "step")}
-        numbers = {name: value for name, value in values.items() if isinstance(value, (int, float))}
-        comet.log_metrics(numbers, step=step)
-        comet.log_others({name: value for name, value in values.items() if isinstance(value, str)})
+        numbers = {
+            f"{record.get('kind', 'train')}/{name}": value
+            for name, value in record.items()
+            if isinstance(value, (int, float)) and name not in ("step", "time")
+        }
+        comet.log_metrics(numbers, step=record["step"])
     for item in media:
         _deliver_media(comet, item)
     return position

@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Position:
     last_line: str = ""  # the line before ``bytes``: tells whether the log was cut back and written anew
     steps: dict[str, int] = field(default_factory=dict)
     media: dict[str, str] = field(default_factory=dict)  # name → SHA-256
+    parameters: str = ""  # SHA-256
 
     __pydantic_config__ = STRICT
 
@@ -125,13 +126,7 @@ class Outbox:
         records, position = self._new_records(since)
         media = [item for item in self._media() if since.media.get(item.name) != item.sha256]
         delivered = {**since.media, **{item.name: item.sha256 for item in media}}
-        return (
-            records,
-            media,
-            Position(
-                bytes=position.bytes, last_line=position.last_line, steps=position.steps, media=delivered
-            ),
-        )
+        return records, media, replace(position, media=delivered)
 
     def _new_records(self, since: Position) -> tuple[list[Record], Position]:
         if not self.metrics.exists():
@@ -151,7 +146,7 @@ class Outbox:
                 steps[kind] = record["step"]
         end = start + sum(map(len, lines))
         last_line = lines[-1].decode().rstrip("\n") if lines else since.last_line if start else ""
-        return records, Position(bytes=end, last_line=last_line, steps=steps)
+        return records, replace(since, bytes=end, last_line=last_line, steps=steps)
 
     def _media(self) -> list[Media]:
         folder = self.folder / "media"

@@ -1,0 +1,47 @@
+"""The songs of the report, their sound and their results table, brought to Comet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reelmill.report.page import SAMPLE
+from reelmill.report.results import result, write_results
+from reelmill.report.songs import Songs, read_songs
+from reelmill.songs.attempt import TIERS
+from reelmill.tracking.comet import Publisher
+from reelmill.tracking.settings import TrackingSettings
+
+
+def publish_songs(directory: Path, settings: TrackingSettings) -> Path | None:
+    """Publish a songs directory as an experiment of its own; the offline archive if one was made.
+
+    Writes ``directory``/results.csv. Called again, when there are more songs, it is the same experiment.
+    """
+    songs = read_songs(directory)
+    sample = list(songs.sample(SAMPLE))
+    table = directory / "results.csv"
+    write_results(table, (result(song.facts) for song in sample))
+    publisher = Publisher(directory, settings, {"songs": _parameters(songs)})
+    for song in sample:
+        publisher.log_song(f"song-{song.facts['id']:09d}", song.facts["abc"], song.audio or None)
+    publisher.log_table(table)
+    return publisher.close()
+
+
+def _parameters(songs: Songs) -> dict[str, float | int | str]:
+    plan, attempts = songs.plan, songs.attempts
+    rates = {f"passed_{tier}": attempts[tier] / attempts["made"] for tier in TIERS if attempts["made"]}
+    return {
+        "run": plan.run,
+        "model": plan.model,
+        "seed": plan.seed,
+        "require": plan.songs_settings.require,
+        "temperature": plan.sampling.temperature,
+        "made": songs.made,
+        "with_audio": songs.sounding,
+        "failed": sum(songs.failures("text").values()),
+        "attempts": attempts["made"],
+        "audio_seconds": round(songs.total("duration_seconds"), 1),
+        "songs_per_second": round(songs.made / songs.seconds, 3) if songs.seconds else 0.0,
+        **rates,
+    }
