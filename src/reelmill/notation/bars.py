@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from itertools import pairwise
 
 from reelmill.notation.header import split_tune
@@ -27,7 +28,7 @@ class Bar:
     after_edge: bool
     before_edge: bool = False
 
-    @property
+    @cached_property
     def missing(self) -> Fraction:
         """Whole notes that lack to a full bar; negative in a long bar, 0 in free meter."""
         return self.meter.bar - self.lasts if self.meter.bar is not None else Fraction(0)
@@ -42,14 +43,15 @@ class _Voice:
 
     def take(self, token: Token) -> None:
         if token.kind in (Kind.BAR, Kind.ENDING, Kind.NUMBER):
-            edge = token.kind != Kind.BAR or token.text not in ("|", ".|")
+            edge = token.kind is not Kind.BAR or token.text not in ("|", ".|")
             self.end_bar(edge)
         else:
-            self.watch.take([token])
+            self.watch.take(token)
 
     def end_bar(self, edge: bool) -> None:
-        if self.watch.lasted:
-            self.bars.append(Bar(self.watch.lasted, self.watch.meter, self.edge, edge))
+        lasted = self.watch.lasted
+        if lasted:
+            self.bars.append(Bar(lasted, self.watch.meter, self.edge, edge))
             self.edge = edge
         else:
             self.edge = self.edge or edge

@@ -133,9 +133,9 @@ def _body(lines: Iterable[str], asked: set[str]) -> list[str]:
         else:
             tokens = tokenize(line)
             music = _music(tokens, kept)
-            notes += sum(token.kind == Kind.NOTE for token in music)
+            notes += sum(token.kind is Kind.NOTE for token in music)
             length += len(line)
-            strays += sum(token.kind == Kind.STRAY for token in tokens)
+            strays += sum(token.kind is Kind.STRAY for token in tokens)
             text = _SPACES.sub(" ", "".join(token.text for token in music)).strip()
         if text:
             body.append(text)
@@ -154,19 +154,19 @@ def _music(tokens: Iterable[Token], fields: set[str]) -> list[Token]:
     inside = ""  # the bracket that is open
     for token in tokens:
         inside = _bracket(inside, last, token)
-        if token.kind == Kind.NUMBER:
-            if not ending_may_follow or last != Kind.BAR:
+        if token.kind is Kind.NUMBER:
+            if not ending_may_follow or last is not Kind.BAR:
                 continue
-            while music[-1].kind == Kind.SPACE:
+            while music[-1].kind is Kind.SPACE:
                 music.pop()
-        misplaced = token.kind == Kind.BROKEN and last not in _AFTER_SOUND
-        if misplaced or (token.kind == Kind.SPACE and inside == "["):
+        misplaced = token.kind is Kind.BROKEN and last not in _AFTER_SOUND
+        if misplaced or (token.kind is Kind.SPACE and inside == "["):
             continue
         for piece in _rewritten(token, fields):
             music.append(piece)
-            last = last if piece.kind == Kind.SPACE else piece.kind
+            last = last if piece.kind is Kind.SPACE else piece.kind
         if token.kind not in (Kind.SPACE, Kind.QUOTED):
-            ending_may_follow = token.kind == Kind.BAR
+            ending_may_follow = token.kind is Kind.BAR
     if inside:
         raise NotATune(_UNBALANCED[inside])
     return _with_signs_in_place(music)
@@ -180,7 +180,7 @@ def _bracket(inside: str, last: Kind, token: Token) -> str:
             raise NotATune(_UNBALANCED[opened])
         return opened
     if token.kind in (Kind.CHORD_CLOSE, Kind.GRACE_CLOSE):
-        opened = "[" if token.kind == Kind.CHORD_CLOSE else "{"
+        opened = "[" if token.kind is Kind.CHORD_CLOSE else "{"
         if inside != opened or last in (Kind.CHORD_OPEN, Kind.GRACE_OPEN):
             raise NotATune(_UNBALANCED[opened])
         return ""
@@ -192,23 +192,23 @@ def _bracket(inside: str, last: Kind, token: Token) -> str:
 def _rewritten(token: Token, fields: set[str]) -> list[Token]:
     """What becomes of a token whose place is right: itself, another form, or nothing."""
     kind, text = token.kind, token.text
-    if kind == Kind.SPACE:
+    if kind is Kind.SPACE:
         return [Token(kind, " ")] if text.strip("`") else []
-    if kind == Kind.QUOTED:
+    if kind is Kind.QUOTED:
         chord = text[1:-1].strip()
         return [Token(kind, f'"{chord}"')] if _CHORD_SYMBOL.fullmatch(chord) else []
-    if kind == Kind.DECORATION:
+    if kind is Kind.DECORATION:
         return [token] if _PLAYED.fullmatch(text[1:-1]) else []
-    if kind == Kind.INLINE:
+    if kind is Kind.INLINE:
         name, value = text[1], field_value(text[1], text[3:-1]) if text[1] in fields else ""
         return [Token(kind, f"[{name}:{value}]")] if value else []
-    if kind == Kind.OLD_CHORD:
+    if kind is Kind.OLD_CHORD:
         notes = tokenize(text[1:-1])
-        right = all(note.kind == Kind.NOTE for note in notes)
+        right = all(note.kind is Kind.NOTE for note in notes)
         return [Token(Kind.CHORD_OPEN, "["), *notes, Token(Kind.CHORD_CLOSE, "]")] if right else []
-    if kind == Kind.BAR:
+    if kind is Kind.BAR:
         return [] if text == "[|]" else [Token(kind, text.replace(":]", ":|"))]
-    if kind == Kind.STRAY and text == '"':
+    if kind is Kind.STRAY and text == '"':
         raise NotATune("unclosed quotation mark")
     return [] if kind in (Kind.STRAY, Kind.SPACER) else [token]
 
@@ -219,12 +219,12 @@ def _with_signs_in_place(music: Iterable[Token]) -> list[Token]:
     waiting: list[Token] = []
     while_grace: list[Token] = []
     for token in music:
-        if token.kind == Kind.SIGN:
+        if token.kind is Kind.SIGN:
             waiting.append(token)
             continue
-        if token.kind == Kind.GRACE_OPEN:
+        if token.kind is Kind.GRACE_OPEN:
             waiting, while_grace = [], waiting
-        elif token.kind == Kind.GRACE_CLOSE:
+        elif token.kind is Kind.GRACE_CLOSE:
             waiting, while_grace = while_grace, []
         elif token.kind in (*_SOUNDS, Kind.CHORD_OPEN):
             placed += waiting

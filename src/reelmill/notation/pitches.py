@@ -51,19 +51,19 @@ def melody(abc: str) -> Iterator[int]:
             name, value = piece
             state.key = (parse_key(value) if name == "K" else None) or state.key
             continue
-        if piece.kind == Kind.BAR:
+        if piece.kind is Kind.BAR:
             state.new_bar()
         elif piece.kind in (Kind.CHORD_OPEN, Kind.GRACE_OPEN):
             bracket, together = piece.text[0], []
-        elif piece.kind == Kind.GRACE_CLOSE:
+        elif piece.kind is Kind.GRACE_CLOSE:
             bracket, together = "", []
-        elif piece.kind == Kind.NOTE:
+        elif piece.kind is Kind.NOTE:
             together.append(state.pitch(piece.text))
-        elif piece.kind == Kind.TIE:
+        elif piece.kind is Kind.TIE:
             tied = True
-        elif piece.kind == Kind.REST:
+        elif piece.kind is Kind.REST:
             previous = None
-        if together and (piece.kind == Kind.CHORD_CLOSE or (piece.kind == Kind.NOTE and not bracket)):
+        if together and (piece.kind is Kind.CHORD_CLOSE or (piece.kind is Kind.NOTE and not bracket)):
             pitch = max(together)
             if not (tied and pitch == previous):
                 yield pitch

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 from fractions import Fraction
+from functools import lru_cache
 
 from reelmill.notation.header import body_field
 
 
-class Kind(StrEnum):
+class Kind(Enum):
     """What a token is. The values are the names of the groups that match it."""
 
     INLINE = "inline"  # [M:6/8]
@@ -76,7 +77,7 @@ _TOKEN = re.compile(
 _NOTE = re.compile(r"(\^\^|__|\^|_|=|)([A-Ga-g])([,']*)(.*)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Token:
     """A piece of a line of music."""
 
@@ -84,9 +85,12 @@ class Token:
     text: str
 
 
+_KINDS: dict[str | None, Kind] = {kind.value: kind for kind in Kind}
+
+
 def tokenize(line: str) -> list[Token]:
     """The tokens of a line of music (no newlines needed; they would count as space)."""
-    return [Token(Kind(match.lastgroup or ""), match[0]) for match in _TOKEN.finditer(line)]
+    return [Token(_KINDS[match.lastgroup], match[0]) for match in _TOKEN.finditer(line)]
 
 
 def pieces(lines: Iterable[str]) -> Iterator[Token | tuple[str, str]]:
@@ -98,13 +102,14 @@ def pieces(lines: Iterable[str]) -> Iterator[Token | tuple[str, str]]:
             continue
         last = Kind.STRAY
         for token in tokenize(line):
-            if token.kind == Kind.INLINE:
+            if token.kind is Kind.INLINE:
                 yield token.text[1], token.text[3:-1].strip()
-            elif token.kind != Kind.NUMBER or last == Kind.BAR:
+            elif token.kind is not Kind.NUMBER or last is Kind.BAR:
                 yield token
             last = token.kind
 
 
+@lru_cache(maxsize=1 << 14)
 def note_parts(text: str) -> tuple[str, str, str, str]:
     """(accidental, letter, octave marks, length) of a note token's text."""
     match = _NOTE.fullmatch(text)
@@ -113,15 +118,12 @@ def note_parts(text: str) -> tuple[str, str, str, str]:
     return match[1], match[2], match[3], match[4]
 
 
-def length_factor(text: str) -> Fraction:
+@lru_cache(maxsize=1 << 14)
+def length_factor(text: str) -> Fraction | int:
     """What the length part of a token multiplies the unit note length by: ``3/2``, ``/`` = 1/2, empty = 1."""
-    numerator, slashes, denominator = _split_length(text)
-    if not slashes:
-        return Fraction(numerator)
-    return Fraction(numerator, denominator if denominator else 2**slashes)
-
-
-def _split_length(text: str) -> tuple[int, int, int]:
     before, slash, after = text.partition("/")
-    slashes = len(slash) + len(after) - len(after.lstrip("/"))
-    return int(before or 0) or 1, slashes, int(after.lstrip("/") or 0)
+    numerator, divisor = int(before or 0) or 1, after.lstrip("/")
+    slashes = len(slash) + len(after) - len(divisor)
+    denominator = int(divisor or 0) or 2**slashes
+    # Whole numbers as int: they add up many times faster than fractions do.
+    return numerator // denominator if numerator % denominator == 0 else Fraction(numerator, denominator)

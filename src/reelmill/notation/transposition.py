@@ -73,7 +73,7 @@ def _moved(
         else:
             moved = []
             for token in tokenize(line):
-                if token.kind == Kind.INLINE and token.text[1] == "K":
+                if token.kind is Kind.INLINE and token.text[1] == "K":
                     shift = _shift(token.text[3:-1], semitones, spelling)
                     moved.append(f"[K:{shift.new.text}]")
                 else:
@@ -119,9 +119,9 @@ def _moved_accidental(accidental: str, shift: _Shift) -> str:
 
 
 def _moved_token(token: Token, shift: _Shift) -> str:
-    if token.kind == Kind.NOTE:
+    if token.kind is Kind.NOTE:
         return _moved_note(token.text, shift)
-    if token.kind == Kind.QUOTED and token.text[1] in LETTERS:
+    if token.kind is Kind.QUOTED and token.text[1] in LETTERS:
         return '"' + "/".join(_moved_root(root, shift) for root in token.text[1:-1].split("/")) + '"'
     return token.text
 

@@ -31,6 +31,6 @@ def headers_problem(abc: str) -> str:
         return "malformed meter"
     if values.get("L") and parse_unit(values["L"]) is None:
         return "malformed unit note length"
-    if not any(token.kind == Kind.NOTE for line in body if not body_field(line) for token in tokenize(line)):
+    if not any(token.kind is Kind.NOTE for line in body if not body_field(line) for token in tokenize(line)):
         return "no notes"
     return ""
