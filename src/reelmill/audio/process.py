@@ -97,9 +97,9 @@ def anonymous_file(data: bytes = b"") -> Iterator[BinaryIO]:
     """A file without a name that holds ``data``; in memory where the system can."""
     file: BinaryIO
     if hasattr(os, "memfd_create"):
-        file = os.fdopen(os.memfd_create("reelmill"), "w+b", buffering=0)  # type: ignore[assignment]
+        file = os.fdopen(os.memfd_create("reelmill"), "w+b", buffering=0)
     else:
-        file = tempfile.TemporaryFile(buffering=0)  # type: ignore[assignment]  # noqa: SIM115
+        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
     with file:
         if data:
             file.write(data)

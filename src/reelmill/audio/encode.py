@@ -1,0 +1,45 @@
+"""Samples to the bytes of an audio file, and back. The same samples give the same bytes."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from reelmill.audio.settings import AudioSettings
+
+
+def encode(samples: NDArray[np.int16], settings: AudioSettings) -> bytes:
+    """A 16-bit WAV or FLAC file of ``samples`` [time, channels] at ``settings.sample_rate``.
+
+    WAV bytes depend on the samples alone, FLAC bytes on the version of libFLAC too (``version``).
+    """
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, settings.sample_rate, format=settings.format.upper(), subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def decode(audio: bytes | Path) -> tuple[NDArray[np.int16], int]:
+    """Samples [time, channels], int16, and the sample rate in hertz of an audio file or its bytes.
+
+    Raises ValueError if it is not one.
+    """
+    try:
+        source = io.BytesIO(audio) if isinstance(audio, bytes) else audio
+        samples, rate = soundfile.read(source, dtype="int16", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"not an audio file: {error}") from None
+    return samples, rate
+
+
+def extension(settings: AudioSettings) -> str:
+    """``.wav`` or ``.flac``."""
+    return f".{settings.format}"
+
+
+def version() -> str:
+    """What writes the files, for example ``libsndfile 1.2.2``; it carries libFLAC."""
+    return f"libsndfile {soundfile.__libsndfile_version__}, soundfile {soundfile.__version__}"

@@ -1,0 +1,120 @@
+"""MIDI to samples: one small interface over three synthesizers.
+
+Every song is scaled to the same peak, so none clips and its loudness says how dense it is, and lasts as long
+as its notes plus a short tail. Both are functions of the song alone. A ``Renderer`` keeps nothing of one song
+for the next; it is for one thread at a time (make one for each).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reelmill import durable
+from reelmill.audio import abc2midi, encode
+from reelmill.audio.midi import read_midi
+from reelmill.audio.settings import AudioSettings
+from reelmill.audio.soundfont import soundfont
+
+TAIL_SECONDS = 0.25  # after the end of the last note, for it to ring
+FADE_SECONDS = 0.01  # at the very end, so that what still rings does not click
+PEAK = 10 ** (-1 / 20)  # of full scale: -1 dBFS, the room that lossy encoders ask for
+SILENCE = 1e-4  # of full scale: -80 dBFS, as the synthesizer plays it
+LONGEST_SECONDS = 3600.0
+_BLOCK = 1 << 14  # samples converted at a time, so that they stay in the processor's cache
+
+Samples = NDArray[np.int16]
+
+
+class SilentAudio(Exception):
+    """A synthesizer gave no sound, or no numbers: counted as a failure of the song."""
+
+
+class Synthesizer(Protocol):
+    """A back end: whole songs at a sample rate and number of channels given when it is made."""
+
+    def __init__(self, soundfont: Path, sample_rate: int, channels: int) -> None: ...
+
+    def synthesize(self, midi: bytes, seconds: float) -> NDArray[np.float32]:
+        """Samples [time, channels], 1.0 being full scale, of a MIDI file whose notes last ``seconds``."""
+        ...
+
+    @staticmethod
+    def version() -> str:
+        """What makes the sound, with its version, for example ``symusic 0.5.8``."""
+        ...
+
+
+class Renderer:
+    """Renders whole songs with one back end."""
+
+    def __init__(self, synthesizer: Synthesizer, sample_rate: int) -> None:
+        self._synthesizer = synthesizer
+        self._sample_rate = sample_rate
+
+    def render(self, midi: bytes) -> Samples:
+        """Samples [time, channels] of a MIDI file, int16.
+
+        They last ``read_midi(midi).seconds`` + ``TAIL_SECONDS``, to the sample. Raises SilentAudio;
+        ValueError for a malformed file or one of more than an hour; ToolError if a program fails.
+        """
+        seconds = read_midi(midi).seconds
+        if seconds > LONGEST_SECONDS:
+            raise ValueError(f"MIDI file of {seconds:.0f} seconds; {LONGEST_SECONDS:.0f} are the most")
+        samples = self._synthesizer.synthesize(midi, seconds)
+        return finish(samples, round((seconds + TAIL_SECONDS) * self._sample_rate), self._sample_rate)
+
+
+def renderer(settings: AudioSettings) -> Renderer:
+    """The renderer the settings ask for. Raises RequestError if a program or the soundfont is missing."""
+    synthesizer = _back_end(settings)(soundfont(settings), settings.sample_rate, settings.channels)
+    return Renderer(synthesizer, settings.sample_rate)
+
+
+def versions(settings: AudioSettings) -> dict[str, str]:
+    """What the bytes of a rendered song depend on, for the fingerprint of a plan."""
+    return {
+        "abc2midi": abc2midi.version(),
+        "synthesizer": _back_end(settings).version(),
+        "soundfont": durable.sha256(soundfont(settings)),
+        "encoder": encode.version(),
+    }
+
+
+def finish(samples: NDArray[np.float32], length: int, sample_rate: int) -> Samples:
+    """``samples`` [time, channels] cut or padded to ``length``, faded at the end, scaled to ``PEAK``, int16.
+
+    ``samples`` is overwritten. Raises SilentAudio if they are silent or not all numbers.
+    """
+    samples = samples[:length]
+    peak = max(float(samples.max(initial=0.0)), -float(samples.min(initial=0.0)))
+    if not SILENCE <= peak < np.inf:  # also if it is not a number
+        raise SilentAudio(f"peak {peak:.1e} of full scale")
+    fade = min(round(FADE_SECONDS * sample_rate), len(samples))
+    samples[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)[:, np.newaxis]
+    finished = np.zeros((length, samples.shape[1]), np.int16)
+    scale = np.float32(PEAK * 32767 / peak)
+    for start in range(0, len(samples), _BLOCK):
+        block = samples[start : start + _BLOCK]
+        np.multiply(block, scale, out=block)
+        np.rint(block, out=block)
+        finished[start : start + len(block)] = block
+    return finished
+
+
+def _back_end(settings: AudioSettings) -> type[Synthesizer]:
+    # Only the one asked for is imported: the others' libraries and programs may be missing.
+    if settings.backend == "timidity":
+        from reelmill.audio.with_timidity import Timidity
+
+        return Timidity
+    if settings.backend == "fluidsynth":
+        from reelmill.audio.with_fluidsynth import Fluidsynth
+
+        return Fluidsynth
+    from reelmill.audio.with_symusic import Symusic
+
+    return Symusic
