@@ -75,5 +75,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, model: TrainedModel) -> Path:
     from dataclasses import replace
 
     return write_run(
-        tmp_path_factory.mktemp("runs") / "run", model, replace(settings, model=SHAPE, training=TrainingSettings(steps=STEPS))
+        tmp_path_factory.mktemp("runs") / "run",
+        model,
+        replace(settings, model=SHAPE, training=TrainingSettings(steps=STEPS)),
     )

@@ -18,6 +18,7 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from reelmill.audio.process import ToolError
@@ -75,6 +76,11 @@ class _Answers:
     def __call__(self, header: dict[str, Any], payload: bytes) -> Frame:
         if header["task"] == "judge":
             return self._judge(header)
+        if header["task"] == "examine":
+            from reelmill.songs.examine import examine
+
+            directory, *arguments = header["arguments"]
+            return examine(Path(directory), *arguments).to_json(), b""
         return self._record(header["facts"], payload)
 
     def _judge(self, header: dict[str, Any]) -> Frame:

@@ -12,8 +12,7 @@ from pathlib import Path
 from reelmill import durable
 from reelmill.errors import DamagedError
 from reelmill.model import TrainedModel, weights_of
-
-DIRECTORY = "model"
+from reelmill.songs.plan import model_path
 
 
 def model_hash(model: TrainedModel) -> str:
@@ -29,7 +28,7 @@ def model_hash(model: TrainedModel) -> str:
 
 def keep_model(directory: Path, model: TrainedModel) -> None:
     """Put a copy of ``model`` into a songs directory, unless an intact one is there. Any number may race."""
-    path = directory / DIRECTORY
+    path = model_path(directory)
     with contextlib.suppress(DamagedError):
         durable.verify_directory(path)
         return
@@ -47,7 +46,7 @@ def keep_model(directory: Path, model: TrainedModel) -> None:
 
 def kept_model(directory: Path, expected: str) -> TrainedModel:
     """The model's copy in a songs directory; DamagedError unless it is the one the plan names."""
-    path = directory / DIRECTORY
+    path = model_path(directory)
     durable.verify_directory(path)
     model = TrainedModel.load(path)
     if model_hash(model) != expected:

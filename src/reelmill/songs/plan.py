@@ -81,6 +81,11 @@ def plan_path(directory: Path) -> Path:
     return directory / FILE
 
 
+def model_path(directory: Path) -> Path:
+    """Where the model's copy of a songs directory lies."""
+    return directory / "model"
+
+
 def read_plan(directory: Path) -> Plan:
     """The plan of ``directory``; RequestError if there is none, DamagedError if it cannot be read."""
     path = plan_path(directory)

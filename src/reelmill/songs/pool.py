@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 from reelmill.audio.process import ToolError
@@ -26,6 +27,7 @@ from reelmill.audio.settings import AudioSettings
 from reelmill.errors import RequestError
 from reelmill.songs import child
 from reelmill.songs.attempt import Judgement
+from reelmill.songs.examine import Examination
 from reelmill.songs.sound import Sound
 
 _SECONDS = 300  # a request that takes longer is stuck
@@ -61,6 +63,14 @@ class Pool:
         """The sound of a song (``sound.record``)."""
         header = {"task": "record", "facts": facts}
         return self._ask(_RECORD, header, midi, lambda fields, data: Sound(**fields, data=data))
+
+    def examine(
+        self, directory: Path, number: int, first: int, count: int, audio_extension: str | None
+    ) -> Future[Examination]:
+        """What is wrong with a shard (``examine.examine``)."""
+        arguments = [str(directory), number, first, count, audio_extension]
+        header = {"task": "examine", "arguments": arguments}
+        return self._ask(_JUDGE, header, b"", lambda fields, _: Examination(**fields))
 
     def close(self) -> None:
         """End the children. Requests not begun are dropped, those in hand are cut off."""

@@ -48,8 +48,8 @@ class Progress:
         failures = expected_failures(rate, attempts) * self._plan.songs
         if failures >= 0.5:
             _log.warning(
-                "%.1f %% of the first %d attempts passed songs.require = %s: of %d songs about %.0f will fail "
-                "after songs.max_attempts = %d",
+                "%.1f %% of the first %d attempts passed songs.require = %s: of %d songs about %.0f "
+                "will fail after songs.max_attempts = %d",
                 100 * rate,
                 self._attempts,
                 self._plan.songs_settings.require,

@@ -129,7 +129,7 @@ class Share:
         return {kind: problem for kind, problem in found.items() if problem is not None}
 
     def _problem(self, number: int, kind: Kind) -> str | None:
-        """Why a shard does not count: "" if it is not made yet or the plan has grown since, None if it counts."""
+        """Why a shard does not count ("" if it is not made, or not to its end, yet); None if it does."""
         if not manifest_path(self._directory, kind, number).exists():
             return ""
         first, count = self._plan.first(number), self._plan.count(number)

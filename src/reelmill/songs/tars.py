@@ -107,6 +107,21 @@ class TarReader:
         return data
 
 
+def read_small(path: Path, extension: str) -> Iterator[tuple[str, bytes]]:
+    """(name, data) of the members with one extension, seeking past all others; nothing is hashed."""
+    with path.open("rb") as file:
+        while any(header := file.read(_BLOCK)):
+            try:
+                member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+            except (tarfile.HeaderError, UnicodeDecodeError):
+                raise DamagedError(f"{path}: no tar header at byte {file.tell() - len(header)}") from None
+            padded = member.size + -member.size % _BLOCK
+            if member.name.endswith(extension):
+                yield member.name, file.read(padded)[: member.size]
+            else:
+                file.seek(padded, 1)
+
+
 def _header(name: str, size: int) -> bytes:
     member = tarfile.TarInfo(name)
     member.size = size

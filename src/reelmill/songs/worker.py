@@ -53,7 +53,7 @@ class Made:
 
 
 class Worker:
-    """Makes the work that ``share`` hands out; without an ``engine`` only the sound of songs that are there."""
+    """Makes the work that ``share`` hands out; without an ``engine`` only sound, of songs that are there."""
 
     def __init__(
         self,

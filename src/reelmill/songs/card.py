@@ -1,0 +1,87 @@
+"""The dataset card of a songs directory: a README.md with the metadata that the Hugging Face Hub reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from reelmill.songs.plan import Plan
+
+_SIZES = (
+    (10**3, "n<1K"),
+    (10**4, "1K<n<10K"),
+    (10**5, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+)
+
+
+def dataset_card(name: str, plan: Plan, summary: dict[str, Any]) -> str:
+    """The card's text, a function of its arguments."""
+    halves = ["audio", "text"] if plan.audio else ["text"]
+    configs: list[dict[str, Any]] = [{"config_name": half, "data_files": f"{half}/*.tar"} for half in halves]
+    configs.append({"config_name": "index", "data_files": "index.parquet"})
+    configs[0]["default"] = True
+    metadata = {
+        "pretty_name": name,
+        "tags": ["music", "abc-notation", "midi", "symbolic-music", "synthetic", "webdataset", "reelmill"]
+        + (["audio"] if plan.audio else []),
+        "task_categories": ["text-generation", *(["text-to-audio"] if plan.audio else [])],
+        "size_categories": [next((text for most, text in _SIZES if summary["songs"] < most), "n>10M")],
+        "configs": configs,
+    }
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).strip(),
+            "---",
+            "",
+            f"# {name}",
+            "",
+            *_about(plan, summary),
+        ]
+    )
+
+
+def _about(plan: Plan, summary: dict[str, Any]) -> list[str]:
+    length = summary["distributions"].get("characters", {})
+    seconds = summary["distributions"].get("duration_seconds")
+    lines = [
+        f"{summary['songs']:,} songs in ABC notation with MIDI"
+        + (", sound" if plan.audio else "")
+        + " and features, written by a character-level LSTM (reelmill).",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| Songs | {summary['songs']:,} (ids 0 … {plan.songs - 1}) |",
+        f"| Ids without a song | {summary['failed']['count']:,} |",
+        f"| Characters a song | {length.get('mean', 0):.0f} on average |",
+    ]
+    if seconds:
+        sound = plan.audio_settings
+        lines += [
+            f"| Sound | {seconds['total'] / 3600:,.1f} hours, {seconds['mean']:.1f} s a song |",
+            f"| Format | {sound.format.upper()}, {sound.sample_rate} Hz, 16 bit, {sound.channels} channel(s) |",
+        ]
+    for tier in ("headers", "midi", "bars"):
+        if tier in summary["pass_rate"]:
+            lines.append(f"| Attempts that pass `{tier}` | {summary['pass_rate'][tier]:.1%} |")
+    sampling = plan.sampling
+    lines += [
+        f"| Sampling | temperature {sampling.temperature:g}, top-k {sampling.top_k}, top-p {sampling.top_p:g}, "
+        f"min-p {sampling.min_p:g}, {sampling.precision}, seed {plan.seed} |",
+        f"| Model | `{plan.model[:16]}`, in `model/` |",
+        "",
+        "`text/` and `audio/` are WebDatasets: tars whose members ID.abc, ID.json and ID.mid (or the sound) "
+        "make a song. `index.parquet` has one row a song.",
+        "",
+        "```python",
+        "import pandas, reelmill",
+        "",
+        'songs = reelmill.open_songs(".")  # a datasets.IterableDataset',
+        'index = pandas.read_parquet("index.parquet")',
+        "```",
+        "",
+    ]
+    return lines

@@ -1,0 +1,114 @@
+"""``reelmill collect``: index.parquet, summary.json and the dataset card, from finished shards.
+
+All three are a function of what the directory holds, so collecting again changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reelmill import durable
+from reelmill.errors import DamagedError, IncompleteError
+from reelmill.songs.card import dataset_card
+from reelmill.songs.outcome import count_half
+from reelmill.songs.plan import Plan, read_plan
+from reelmill.songs.shards import KINDS, Kind, check, tar_path
+from reelmill.songs.summary import Summary
+from reelmill.songs.tars import read_small
+
+INDEX, SUMMARY, CARD = "index.parquet", "summary.json", "README.md"
+
+_TEXT = [
+    ("id", pa.int64()),
+    ("shard", pa.int32()),
+    ("abc", pa.string()),
+    ("attempts", pa.int32()),
+    ("characters", pa.int32()),
+    ("notes", pa.int32()),
+    ("midi_seconds", pa.float64()),
+    ("tempo_bpm", pa.float64()),
+    ("headers", pa.bool_()),
+    ("midi", pa.bool_()),
+    ("bars", pa.bool_()),
+    ("title", pa.string()),
+    ("rhythm", pa.string()),
+    ("meter", pa.string()),
+    ("key", pa.string()),
+]
+# Null for a song without sound.
+_AUDIO = [
+    ("duration_seconds", pa.float64()),
+    ("spectral_centroid_hz", pa.float64()),
+    ("loudness_dbfs", pa.float64()),
+]
+_SHOWN = 10
+
+
+def collect(directory: Path) -> dict[str, Any]:
+    """Write the index, the summary and the card of a complete songs directory; returns the summary.
+
+    The index has one row a song, in order of ids, a row group a shard. Raises IncompleteError that names what
+    is missing or disagrees with its manifest (``verify`` looks at every byte).
+    """
+    plan = read_plan(directory)
+    kinds = KINDS if plan.audio else KINDS[:1]
+    sizes = _require_complete(directory, plan, kinds)
+    schema = pa.schema(_TEXT + (_AUDIO if plan.audio else []))
+    summary = Summary()
+    with (
+        durable.replacing(directory / INDEX) as partial,
+        pq.ParquetWriter(partial, schema, compression="zstd") as index,
+    ):
+        for number in range(plan.shards):
+            rows = list(_rows(directory, plan, number))
+            for row in rows:
+                summary.add(row)
+            if rows:
+                index.write_table(pa.Table.from_pylist(rows, schema))
+    text, audio = count_half(directory, plan, "text"), count_half(directory, plan, "audio")
+    facts = summary.to_json(plan, text, audio, sizes)
+    durable.write_json(directory / SUMMARY, facts)
+    durable.write_text(directory / CARD, dataset_card(directory.resolve().name, plan, facts))
+    return facts
+
+
+def _require_complete(directory: Path, plan: Plan, kinds: tuple[Kind, ...]) -> dict[str, int]:
+    """Bytes in tars by kind; IncompleteError unless every shard counts."""
+    sizes = dict.fromkeys(kinds, 0)
+    problems: list[str] = []
+    for kind in kinds:
+        for number in range(plan.shards):
+            try:
+                sizes[kind] += check(directory, kind, number, plan.first(number), plan.count(number)).bytes
+            except DamagedError as error:
+                problems.append(str(error))
+    if problems:
+        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise IncompleteError(
+            "\n".join(
+                [
+                    f"{directory}: not complete; reelmill generate {directory} goes on",
+                    *problems[:_SHOWN],
+                    *more,
+                ]
+            )
+        )
+    return {str(kind): size for kind, size in sizes.items()}
+
+
+def _rows(directory: Path, plan: Plan, number: int) -> Iterator[dict[str, Any]]:
+    heard: dict[int, dict[str, Any]] = {}
+    if plan.audio:
+        for _, data in read_small(tar_path(directory, "audio", number), ".json"):
+            facts = json.loads(data)
+            heard[facts["id"]] = {name: facts[name] for name, _ in _AUDIO}
+    silence: dict[str, Any] = {name: None for name, _ in _AUDIO} if plan.audio else {}
+    for _, data in read_small(tar_path(directory, "text", number), ".json"):
+        facts = json.loads(data)
+        yield {**facts, "shard": number, **heard.get(facts["id"], silence)}

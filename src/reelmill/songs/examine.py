@@ -1,0 +1,149 @@
+"""Everything that can be wrong with one shard, found by reading all of it.
+
+A problem is one line that names the file and says what is there and what should be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reelmill.errors import DamagedError
+from reelmill.songs.shards import Kind, Manifest, manifest_path, member_name, read_manifest, tar_path
+from reelmill.songs.stored import TEXT_MEMBERS
+from reelmill.songs.tars import TarReader
+
+
+@dataclass(kw_only=True)
+class Examination:
+    """What was found in one shard, both halves."""
+
+    shard: int
+    missing: list[Kind] = field(default_factory=list)  # halves that have no manifest
+    problems: list[str] = field(default_factory=list)
+    songs: int = 0
+    failed: int = 0
+    silent: int = 0
+    bytes: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def examine(directory: Path, number: int, first: int, count: int, audio_extension: str | None) -> Examination:
+    """Read a shard of ids ``first`` … ``first + count - 1``; without ``audio_extension`` its text alone."""
+    found = Examination(shard=number)
+    text, facts = _examine_half(directory, "text", number, first, count, TEXT_MEMBERS, found)
+    if text and not found.problems:
+        found.songs, found.failed = text.songs, len(text.failed)
+    if audio_extension:
+        audio, heard = _examine_half(
+            directory, "audio", number, first, count, (".abc", ".json", audio_extension), found
+        )
+        if text and audio:
+            path = tar_path(directory, "audio", number)
+            without = {failure.id for failure in text.failed}
+            found.silent = len({failure.id for failure in audio.failed} - without)
+            for song in sorted(facts.keys() | heard.keys()):
+                _compare(path, song, facts.get(song), heard.get(song), found.problems)
+    return found
+
+
+def _examine_half(
+    directory: Path,
+    kind: Kind,
+    number: int,
+    first: int,
+    count: int,
+    members: Sequence[str],
+    found: Examination,
+) -> tuple[Manifest | None, dict[int, dict[str, Any]]]:
+    """The manifest and the facts of each song of one half; problems are added to ``found``."""
+    path, listing = tar_path(directory, kind, number), manifest_path(directory, kind, number)
+    if not listing.exists():
+        found.missing.append(kind)
+        return None, {}
+    try:
+        manifest = read_manifest(directory, kind, number)
+    except DamagedError as error:
+        found.problems.append(str(error))
+        return None, {}
+    if (manifest.first, manifest.count) != (first, count):
+        found.problems.append(
+            f"{listing}: first {manifest.first}, count {manifest.count}, "
+            f"should be first {first}, count {count}"
+        )
+        return None, {}
+    failed = [failure.id for failure in manifest.failed]
+    if len(set(failed)) != len(failed) or not set(failed) <= set(range(first, first + count)):
+        found.problems.append(f"{listing}: lists a failed id twice, or one that is not its own")
+    return manifest, _read(path, manifest, set(failed), members, found)
+
+
+def _read(
+    path: Path, manifest: Manifest, failed: set[int], members: Sequence[str], found: Examination
+) -> dict[int, dict[str, Any]]:
+    facts: dict[int, dict[str, Any]] = {}
+    names: list[str] = []
+    reader, problems, abc = TarReader(path), found.problems, b""
+    try:
+        for name, data in reader:
+            names.append(name)
+            if name.endswith(".abc"):
+                abc = data
+            elif name.endswith(".json"):
+                song = _facts(path, name, data, abc, problems)
+                facts.update({song["id"]: song} if song else {})
+    except DamagedError as error:
+        problems.append(str(error))
+        return {}
+    found.bytes += reader.bytes
+    if reader.bytes != manifest.bytes:
+        problems.append(f"{path}: {reader.bytes} bytes, its manifest says {manifest.bytes}")
+    elif reader.sha256 != manifest.sha256:
+        problems.append(f"{path}: its SHA-256 is {reader.sha256}, its manifest says {manifest.sha256}")
+    wanted = [
+        member_name(song) + member
+        for song in range(manifest.first, manifest.first + manifest.count)
+        if song not in failed
+        for member in members
+    ]
+    problems.extend(_member_problems(path, names, wanted))
+    return facts
+
+
+def _member_problems(path: Path, names: list[str], wanted: list[str]) -> list[str]:
+    if names == wanted:
+        return []
+    seen, expected = Counter(names), set(wanted)
+    lines = [f"{path}: {name} is missing" for name in wanted if name not in seen]
+    lines += [f"{path}: {name} stands {count} times in it" for name, count in seen.items() if count > 1]
+    lines += [f"{path}: {name} does not belong in it" for name in seen if name not in expected]
+    return lines or [f"{path}: its members are not in order"]
+
+
+def _facts(path: Path, name: str, data: bytes, abc: bytes, problems: list[str]) -> dict[str, Any] | None:
+    try:
+        facts = json.loads(data)
+        if facts["id"] != int(name.split(".")[0]):
+            problems.append(f"{path}: {name} speaks of id {facts['id']}")
+        if facts["abc"].encode() != abc:
+            problems.append(f"{path}: {name} holds another tune than the .abc beside it")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        problems.append(f"{path}: {name} is not what it should be")
+        return None
+    return facts
+
+
+def _compare(
+    path: Path, song: int, text: dict[str, Any] | None, audio: dict[str, Any] | None, problems: list[str]
+) -> None:
+    if text is None:
+        problems.append(f"{path}: song {song} has no text")
+    elif audio is not None and any(audio.get(key) != value for key, value in text.items()):
+        problems.append(f"{path}: song {song} is another one than in the text half")

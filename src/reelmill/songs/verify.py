@@ -1,0 +1,126 @@
+"""``reelmill verify``: is a songs directory complete, intact, and every id there exactly once?
+
+Every byte is read and hashed, shards in parallel. Nothing is changed: ``reelmill generate DIR`` makes again
+what is said here to be missing or damaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from reelmill import durable
+from reelmill.audio.encode import extension
+from reelmill.errors import DamagedError
+from reelmill.songs.examine import Examination
+from reelmill.songs.plan import Plan, model_path, read_plan
+from reelmill.songs.pool import Pool
+from reelmill.songs.shards import KINDS, manifest_path, tar_path
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What ``verify`` found. ``problems`` are lines that name a file each; none means that all is well."""
+
+    directory: Path
+    planned: int  # songs
+    songs: int  # that are there, each exactly once
+    failed: int  # ids declared to have no song
+    silent: int  # songs declared to have no sound
+    shards: int
+    bytes: int  # in tars
+    missing: list[str]  # files of shards that are not finished
+    problems: list[str]  # with what is there
+
+    @property
+    def intact(self) -> bool:
+        """Whether the directory is complete, intact and exactly once."""
+        return not self.missing and not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return {"intact": self.intact, **asdict(self), "directory": str(self.directory)}
+
+    def describe(self) -> str:
+        """A few lines for a person."""
+        done = f"{self.songs} of {self.planned} songs"
+        lines = [f"{self.directory}: {done}, {self.bytes:,} bytes in {self.shards} shards"]
+        if self.failed:
+            lines.append(f"{self.failed} ids are declared to have no song")
+        if self.silent:
+            lines.append(f"{self.silent} songs are declared to have no sound")
+        lines += _shown([f"{path}: not finished" for path in self.missing])
+        lines += _shown(self.problems)
+        if self.intact:
+            lines.append("complete, intact, every id exactly once")
+        else:
+            lines.append(f"reelmill generate {self.directory} makes what is missing or damaged")
+        return "\n".join(lines)
+
+
+def verify(directory: Path, processes: int | None = None) -> Verification:
+    """Read everything in a songs directory; ``processes`` at once (default: one a processor).
+
+    RequestError if it has no plan; every other problem is in the result.
+    """
+    plan = read_plan(directory)
+    problems = [*_model_problems(directory, plan), *_strays(directory, plan)]
+    audio = extension(plan.audio_settings) if plan.audio else None
+    missing: list[str] = []
+    total = Examination(shard=-1)
+    with Pool(None, processes) as pool:
+        examined = [
+            pool.examine(directory, number, plan.first(number), plan.count(number), audio)
+            for number in range(plan.shards)
+        ]
+        for future in examined:
+            found = future.result()
+            missing += [str(manifest_path(directory, kind, found.shard)) for kind in found.missing]
+            problems += found.problems
+            total.songs += found.songs
+            total.failed += found.failed
+            total.silent += found.silent
+            total.bytes += found.bytes
+    return Verification(
+        directory=directory,
+        planned=plan.songs,
+        songs=total.songs,
+        failed=total.failed,
+        silent=total.silent,
+        shards=plan.shards,
+        bytes=total.bytes,
+        missing=missing,
+        problems=problems,
+    )
+
+
+def _model_problems(directory: Path, plan: Plan) -> list[str]:
+    path = model_path(directory)
+    try:
+        named = durable.verify_directory(path).get("model")
+    except DamagedError as error:
+        return [str(error)]
+    return [] if named == plan.model else [f"{path}: not the model that the plan names ({plan.model[:12]})"]
+
+
+def _strays(directory: Path, plan: Plan) -> Iterator[str]:
+    """What lies among the shards and is none of the plan's."""
+    for kind in KINDS:
+        expected = {
+            path.name
+            for number in range(plan.shards)
+            for path in (tar_path(directory, kind, number), manifest_path(directory, kind, number))
+        }
+        if not (directory / kind).is_dir():
+            continue
+        for path in sorted((directory / kind).iterdir()):
+            if path.name not in expected and not durable.is_temporary(path):
+                yield f"{path}: not a file of this plan; remove it"
+
+
+def _shown(lines: list[str]) -> list[str]:
+    return lines[:_SHOWN] + ([f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else [])
