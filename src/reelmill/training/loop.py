@@ -27,7 +27,16 @@ from reelmill import durable
 from reelmill.config import Config
 from reelmill.errors import RequestError
 from reelmill.evaluation import batches_by_length, tunes_bits
-from reelmill.model import VOCABULARY, WEIGHTS, DropoutKey, State, load_weights, new_network, weights_of
+from reelmill.model import (
+    VOCABULARY,
+    WEIGHTS,
+    DropoutKey,
+    State,
+    TrainedModel,
+    load_weights,
+    new_network,
+    weights_of,
+)
 from reelmill.tracking.comet import Publisher
 from reelmill.tracking.metrics import MetricsLog
 from reelmill.training.checkpoints import (
@@ -44,6 +53,7 @@ from reelmill.training.encoded import EncodedTunes
 from reelmill.training.gradients import OrderedSum, exchange, padded, shares
 from reelmill.training.plan import IGNORED, Batch, Streams, make_plan
 from reelmill.training.run_directory import METRICS, opened_run
+from reelmill.training.samples import sample_song
 from reelmill.training.schedule import learning_rate
 from reelmill.training.settings import TrainingSettings
 from reelmill.training.stopping import StopRequest
@@ -138,6 +148,7 @@ class Trainer:
         self.config, self.settings = config, config.training
         self.run, self.world, self.stop = run, world, stop
         self.plan = make_plan(self.settings, data.train)
+        self.vocabulary = data.vocabulary
         self.validation = _tunes(data.validation)
         self.pieces = shares(self.settings.batch_size, max(self.settings.accumulation, world.size))
         self.held = shares(len(self.pieces), world.size)
@@ -263,6 +274,8 @@ class Trainer:
             self.timed_from = (self.timed_from[0] + time.perf_counter() - before, self.timed_from[1])
         if last or values or step % settings.log_every == 0:
             self._log({**self._window(), **values})
+        if settings.sample_every and step % settings.sample_every == 0:
+            self._publish_song()
         progress.logged = step
         progress.finished = progress.stopped_early or last
         return True
@@ -383,6 +396,15 @@ class Trainer:
             shown["best"] = self.progress.best_bits_per_char
         self.bar.set_postfix(shown, refresh=False)
         self.bar.update(self.progress.step - self.bar.n)
+
+    def _publish_song(self) -> None:
+        if self.publisher is None:
+            return
+        model = TrainedModel(self.network, self.vocabulary, self.config.model)
+        before, step = time.perf_counter(), self.progress.step
+        abc, samples = sample_song(model, self.config, step)
+        self.publisher.log_song(f"sample-{step:06d}", abc, samples, step, self.config.audio.sample_rate)
+        self.timed_from = (self.timed_from[0] + time.perf_counter() - before, self.timed_from[1])
 
     def _warn_if_inexact(self) -> None:
         if self.world.is_first and self.world.size > self.settings.accumulation > 1:
