@@ -19,10 +19,13 @@ def main(seed: int) -> int:
     toolkit.setOptions(
         {
             "inputFrom": "abc",
-            "pageWidth": 1900,
+            "pageWidth": 1600,
             "pageHeight": 60000,
             "adjustPageHeight": True,
-            "adjustPageWidth": True,
+            "pageMarginLeft": 10,
+            "pageMarginRight": 10,
+            "pageMarginTop": 10,
+            "pageMarginBottom": 10,
             "breaks": "auto",
             "header": "none",  # the page has the title as text
             "footer": "none",

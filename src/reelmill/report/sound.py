@@ -43,7 +43,7 @@ def clip(audio: bytes) -> Clip:
     mono *= 0.98 / max(0.98, float(np.abs(mono).max(initial=0)))
     file = io.BytesIO()
     if "MP3" in soundfile.available_formats():
-        soundfile.write(file, mono, rate, format="MP3", bitrate_mode="VARIABLE", compression_level=0.6)
+        soundfile.write(file, mono, rate, format="MP3", bitrate_mode="VARIABLE", compression_level=0.7)
         return Clip(file.getvalue(), "audio/mpeg", seconds)
     soundfile.write(file, mono, rate, format="FLAC")  # libsndfile before 1.1
     return Clip(file.getvalue(), "audio/flac", seconds)
