@@ -1,23 +1,36 @@
-"""A run whose model has learnt enough of a tiny language of tunes that most of its songs pass ``midi``."""
+"""A run whose model has learnt a tiny language of tunes, and a songs directory made from it in one go."""
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from reelmill import config, durable
-from reelmill.config import Config
 from reelmill.corpus.vocabulary import END, START, Vocabulary
 from reelmill.model import VOCABULARY, TrainedModel, new_network, weights_of
+from reelmill.songs.generate import generate
 from reelmill.training.checkpoints import CONFIG, Snapshot, write_checkpoint
-from reelmill.training.settings import ModelSettings, TrainingSettings
+from reelmill.training.settings import ModelSettings
 
 SHAPE = ModelSettings(embedding_size=16, hidden_size=96)
 STEPS, BATCH = 160, 24
 FIGURES = ["GABG", "d2BG", "ABcA", "dcBA", "G4", "e2dB", "BAGB", "gfed"]
+SETTINGS = {
+    "sampling": {"max_length": 200, "slots": 32},
+    "songs": {"songs_per_shard": 8},
+    "audio": {"sample_rate": 8000, "channels": 1},
+}
+SONGS = 64
 
 
 def tune(generator: random.Random) -> str:
@@ -27,6 +40,7 @@ def tune(generator: random.Random) -> str:
 
 
 def trained_model() -> TrainedModel:
+    """A model most of whose songs pass ``midi``, and some do not."""
     generator = random.Random(1)
     tunes = [tune(generator) for _ in range(64)]
     vocabulary = Vocabulary.from_texts(tunes)
@@ -46,15 +60,11 @@ def trained_model() -> TrainedModel:
     return TrainedModel(network.eval(), vocabulary, SHAPE)
 
 
-@pytest.fixture(scope="session")
-def model() -> TrainedModel:
-    return trained_model()
-
-
-def write_run(directory: Path, model: TrainedModel, settings: Config) -> Path:
+def write_run(directory: Path, model: TrainedModel, settings: dict[str, Any]) -> Path:
     """A run directory with one checkpoint."""
     directory.mkdir(parents=True)
-    durable.write_text(directory / CONFIG, config.to_yaml(settings))
+    resolved = replace(config.from_dict(settings, "the test"), model=model.settings)
+    durable.write_text(directory / CONFIG, config.to_yaml(resolved))
     model.vocabulary.save(directory / VOCABULARY)
     state = {"step": STEPS, "vocabulary_sha256": durable.sha256(directory / VOCABULARY)}
     write_checkpoint(directory, Snapshot(STEPS, weights_of(model.network), {}, state))
@@ -62,20 +72,54 @@ def write_run(directory: Path, model: TrainedModel, settings: Config) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory, model: TrainedModel) -> Path:
-    settings = config.from_dict(
-        {
-            "sampling": {"max_length": 200, "slots": 32},
-            "songs": {"songs_per_shard": 8},
-            "audio": {"sample_rate": 8000, "channels": 1},
-        },
-        "the test",
-    )
-    settings = config.load(None) if settings is None else settings
-    from dataclasses import replace
+def model() -> TrainedModel:
+    return trained_model()
 
-    return write_run(
-        tmp_path_factory.mktemp("runs") / "run",
-        model,
-        replace(settings, model=SHAPE, training=TrainingSettings(steps=STEPS)),
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, model: TrainedModel) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "run", model, SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
+    """64 songs in eight shards, made by one process. Read only."""
+    directory = tmp_path_factory.mktemp("reference") / "songs"
+    outcome = generate(run, directory, songs=SONGS, progress=False)
+    assert outcome.complete and outcome.songs == SONGS
+    return directory
+
+
+@pytest.fixture
+def songs(reference: Path, tmp_path: Path) -> Path:
+    """A copy of the reference to do harm to."""
+    return Path(shutil.copytree(reference, tmp_path / "songs"))
+
+
+def tars(directory: Path, *kinds: str) -> dict[str, str]:
+    """SHA-256 of every tar by its name below ``directory``."""
+    return {
+        str(path.relative_to(directory)): durable.sha256(path)
+        for kind in kinds or ("text", "audio")
+        for path in sorted((directory / kind).glob("*.tar"))
+    }
+
+
+def manifests(directory: Path, *kinds: str) -> dict[str, dict[str, Any]]:
+    """Every manifest without its maker."""
+    found = {}
+    for kind in kinds or ("text", "audio"):
+        for path in sorted((directory / kind).glob("*.json")):
+            found[f"{kind}/{path.name}"] = json.loads(path.read_text())
+            del found[f"{kind}/{path.name}"]["made_by"]
+    return found
+
+
+def start(*arguments: object, **environment: str) -> subprocess.Popen[bytes]:
+    """``reelmill generate`` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "reelmill", "generate", *map(str, arguments)],
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
