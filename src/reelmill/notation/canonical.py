@@ -17,12 +17,16 @@ Body: as written, except that
 - line-break marks (``!``), beam marks (`````), spacers (``y``), decorations with names no player knows
   (``!4!``) and characters that mean nothing where they stand go;
 - one-letter decorations stand right before their note (``T(AB)`` becomes ``(TAB)``), or go;
+- ties between different places of the staff, which can only be slurs, go, and so do ties to rests;
+- a part with endings that begins after ``:|`` gets the ``|:`` it lacks: ``A:|B|1c:|2d|]`` becomes
+  ``A:||:B|1c:|2d|]``;
 - runs of spaces become one, none at the ends of lines; an ending's number follows its bar line directly;
 - ``+CEG+`` of ABC 1.6 becomes ``[CEG]``, ``:]`` becomes ``:|``, the invisible bar line ``[|]`` goes.
 
 The text ends with one newline and has no blank line. Notes and their lengths are never changed; with M: and
 L: among the asked fields the tune sounds as before, apart from a tempo or an order of parts (P:) that was
-left out. The form is a fixed point: canonical(canonical(tune)) == canonical(tune).
+left out, and from what a player could not make out before: a decoration out of place, a repeat that nothing
+opens. The form is a fixed point: canonical(canonical(tune)) == canonical(tune).
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from reelmill.notation.header import body_field, split_tune
 from reelmill.notation.keys import parse_key
 from reelmill.notation.meter import parse_meter, parse_unit, unit_text
+from reelmill.notation.repairs import with_opened_repeats, without_false_ties
 from reelmill.notation.tokens import Kind, Token, tokenize
 
 LONGEST = 1_000_000
@@ -52,7 +57,7 @@ _PLAYED = re.compile(
 )
 _SOUNDS = (Kind.NOTE, Kind.REST)
 _BETWEEN_SIGN_AND_SOUND = (Kind.SLUR_OPEN, Kind.TUPLET, Kind.QUOTED, Kind.DECORATION)
-_AFTER_SOUND = (*_SOUNDS, Kind.CHORD_CLOSE, Kind.SLUR_CLOSE, Kind.GRACE_CLOSE, Kind.TIE, Kind.QUOTED)
+_AFTER_SOUND = (*_SOUNDS, Kind.CHORD_CLOSE, Kind.SLUR_CLOSE, Kind.GRACE_CLOSE, Kind.QUOTED)
 
 _UNBALANCED = {"[": "unbalanced chord brackets", "{": "unbalanced grace note braces"}
 _SPACES = re.compile(" +")
@@ -124,32 +129,33 @@ def field_value(name: str, value: str) -> str:
 
 def _body(lines: Iterable[str], asked: set[str]) -> list[str]:
     kept = {"K", "M", "L", "V"} | ({"Q"} & asked)
-    body, notes, length, strays = [], 0, 0, 0
+    body: list[list[Token]] = []
+    notes = length = strays = 0
     for line in _joined(lines, kept):
         found = body_field(line)
         if found:
             value = field_value(*found) if found[0] in kept else ""
-            text = f"{found[0]}:{value}" if value else ""
+            body.append([Token(Kind.INLINE, f"{found[0]}:{value}")] if value else [])
         else:
             tokens = tokenize(line)
             music = _music(tokens, kept)
             notes += sum(token.kind is Kind.NOTE for token in music)
             length += len(line)
             strays += sum(token.kind is Kind.STRAY for token in tokens)
-            text = _SPACES.sub(" ", "".join(token.text for token in music)).strip()
-        if text:
-            body.append(text)
+            body.append(music)
     if strays > 10 and strays > length / 10:
         raise NotATune("prose among the music")
     if not notes:
         raise NotATune("no notes")
-    return body
+    repaired = with_opened_repeats(without_false_ties(body))
+    texts = (_SPACES.sub(" ", "".join(token.text for token in line)).strip() for line in repaired)
+    return [text for text in texts if text]
 
 
 def _music(tokens: Iterable[Token], fields: set[str]) -> list[Token]:
     """The tokens of a line that stay, in canonical form."""
     music: list[Token] = []
-    last = Kind.STRAY  # the last kind that stays, spaces apart
+    last = Kind.STRAY  # the last kind that stays, spaces and ties apart
     ending_may_follow = False
     inside = ""  # the bracket that is open
     for token in tokens:
@@ -164,7 +170,7 @@ def _music(tokens: Iterable[Token], fields: set[str]) -> list[Token]:
             continue
         for piece in _rewritten(token, fields):
             music.append(piece)
-            last = last if piece.kind is Kind.SPACE else piece.kind
+            last = last if piece.kind in (Kind.SPACE, Kind.TIE) else piece.kind
         if token.kind not in (Kind.SPACE, Kind.QUOTED):
             ending_may_follow = token.kind is Kind.BAR
     if inside:
