@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from reelmill import durable
 from reelmill.audio import abc2midi, encode
+from reelmill.audio.heap import keep_freed_memory
 from reelmill.audio.midi import read_midi
 from reelmill.audio.settings import AudioSettings
 from reelmill.audio.soundfont import soundfont
@@ -52,6 +53,7 @@ class Renderer:
     """Renders whole songs with one back end."""
 
     def __init__(self, synthesizer: Synthesizer, sample_rate: int) -> None:
+        keep_freed_memory()
         self._synthesizer = synthesizer
         self._sample_rate = sample_rate
 
