@@ -21,7 +21,8 @@ import numpy.typing as npt
 from datasketch import MinHash
 from rapidfuzz import fuzz, process
 
-SHINGLE = 5  # characters
+SHINGLE = 5  # characters of a body
+MELODY_SHINGLE = 6  # steps of a melody, whose alphabet is smaller
 ROWS = 2  # signature values a band
 BANDS = 64
 _BATCH = 1 << 16  # pairs
@@ -30,11 +31,11 @@ Keys = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.int64]
 
 
-def band_keys(text: str) -> Keys:
+def band_keys(text: str, shingle: int = SHINGLE) -> Keys:
     """One number a band (int64 ``[BANDS]``); two texts are candidates if they agree in any."""
-    shingles = {text[start : start + SHINGLE] for start in range(max(1, len(text) - SHINGLE + 1))}
+    shingles = {text[start : start + shingle] for start in range(max(1, len(text) - shingle + 1))}
     signature = MinHash(num_perm=ROWS * BANDS, seed=1)
-    signature.update_batch([shingle.encode("utf-8", "surrogatepass") for shingle in shingles])
+    signature.update_batch([item.encode("utf-8", "surrogatepass") for item in shingles])
     # Values are below 2**32, so a band of two is one number without a collision.
     values = signature.hashvalues.astype(np.uint64).reshape(BANDS, ROWS)
     return ((values[:, 0] << np.uint64(32)) | values[:, 1]).view(np.int64)
@@ -116,9 +117,9 @@ def _least_agreement(similarity: float) -> int:
     """How many signature values must agree for a pair to be worth comparing as text.
 
     A quarter of what is expected where differences are spread evenly, which is where they hurt most: a
-    shingle then survives with probability similarity ** SHINGLE.
+    shingle then survives with probability similarity to the power of its length.
     """
-    survive = similarity**SHINGLE
+    survive = similarity**MELODY_SHINGLE
     return math.ceil(ROWS * BANDS * survive / (2 - survive) / 4)
 
 

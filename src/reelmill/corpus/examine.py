@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from reelmill.corpus.duplicates import BANDS, band_keys
+from reelmill.corpus.duplicates import BANDS, MELODY_SHINGLE, SHINGLE, band_keys
 from reelmill.corpus.settings import CorpusSettings
 from reelmill.corpus.split import identity
 from reelmill.notation.bars import bars_problem
@@ -86,8 +86,8 @@ def _examine_tune(raw: str, fields: tuple[str, ...], max_length: int) -> dict[st
         "identity": identity(body),
         "body": body,
         "intervals": intervals,
-        "body_bands": _bands(body),
-        "intervals_bands": _bands(intervals),
+        "body_bands": _bands(body, SHINGLE),
+        "intervals_bands": _bands(intervals, MELODY_SHINGLE),
         "headers": bool(text) and not headers_problem(text),
         "bars": bool(text) and not bars_problem(text),
         "meter": head.get("M", ""),
@@ -104,5 +104,5 @@ def _intervals(text: str) -> str:
     return intervals if len(intervals) >= _SHORTEST_MELODY else ""
 
 
-def _bands(text: str) -> np.ndarray:
-    return band_keys(text) if text else np.zeros(BANDS, dtype=np.int64)
+def _bands(text: str, shingle: int) -> np.ndarray:
+    return band_keys(text, shingle) if text else np.zeros(BANDS, dtype=np.int64)
