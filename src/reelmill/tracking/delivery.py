@@ -36,7 +36,8 @@ _FLUSH = 60  # seconds to wait for Comet to confirm
 def main(arguments: list[str]) -> int:
     """Run one of the two commands; the exit status is 0 if all was delivered."""
     command, directory = arguments
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY if hard < 0 else min(_MEMORY, hard), hard))
     os.environ["COMET_DISABLE_ANNOUNCEMENT"] = "1"
     os.environ["COMET_ERROR_TRACKING_ENABLE"] = "false"  # it would send host details to a third party
     outbox = Outbox(Path(directory))
