@@ -23,25 +23,20 @@ class SamplingCell:
         self.hidden_size = model.settings.hidden_size
         self.layers = model.settings.layers
         with torch.inference_mode():
-            first = _lstm(network.layers[0])
-            table = (
-                network.embedding.weight.float() @ first.weight_ih_l0.float().t()
-                + first.bias_ih_l0.float()
-                + first.bias_hh_l0.float()
-            )
+            first = _layer(network.layers[0])
+            table = network.embedding.weight.float() @ first["weight_ih_l0"].t() + _bias(first)
             self._table = table.to(device).contiguous()  # [vocabulary, 4 × hidden]
             self._products: list[Product] = []
-            self._biases: list[torch.Tensor | None] = []
+            self._biases: list[torch.Tensor] = []
             for index, module in enumerate(network.layers):
-                lstm = _lstm(module)
-                recurrent = lstm.weight_hh_l0.float()
+                layer = _layer(module)
                 if index == 0:
-                    weight, bias = recurrent, None
+                    weight, bias = layer["weight_hh_l0"], torch.zeros(())  # the table has this one's
                 else:
-                    weight = torch.cat([lstm.weight_ih_l0.float(), recurrent], dim=1)
-                    bias = (lstm.bias_ih_l0.float() + lstm.bias_hh_l0.float()).to(device)
+                    weight = torch.cat([layer["weight_ih_l0"], layer["weight_hh_l0"]], dim=1)
+                    bias = _bias(layer)
                 self._products.append(product(weight.to(device), precision))
-                self._biases.append(bias)
+                self._biases.append(bias.to(device))
             # The output layer stays in float32: it is 2 % of the work and all of the distribution.
             self._output = network.output.weight.float().to(device).t().contiguous()
             self._output_bias = network.output.bias.float().to(device).clone()
@@ -75,6 +70,9 @@ class SamplingCell:
         return torch.addmm(self._output_bias, hidden[-1], self._output)
 
 
-def _lstm(module: nn.Module) -> nn.LSTM:
-    assert isinstance(module, nn.LSTM)
-    return module
+def _layer(lstm: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().float() for name, value in lstm.named_parameters()}
+
+
+def _bias(layer: dict[str, torch.Tensor]) -> torch.Tensor:
+    return layer["bias_ih_l0"] + layer["bias_hh_l0"]

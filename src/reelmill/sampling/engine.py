@@ -20,6 +20,7 @@ from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
 from reelmill.sampling.cell import SamplingCell
 from reelmill.sampling.products import MINIMUM_ROWS
+from reelmill.sampling.rows import Rows
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.sampling.streams import uniforms
 from reelmill.sampling.warpers import choose, probabilities
@@ -59,8 +60,10 @@ class Engine:
         self._vocabulary = model.vocabulary
         self._stride = 1 if self.device.type == "cpu" else _CUDA_STRIDE
         self._waiting: deque[tuple[Attempt, np.ndarray]] = deque()
-        self._attempts: list[Attempt | None] = []
-        self._allocate(0)
+        self._attempts: list[Attempt | None] = []  # of each row
+        self._rows = self._idle(0)
+        self._column = _BLOCK  # of the random numbers that come next
+        self._prompted = False  # whether any row may still be reading its prompt
 
     @property
     def active(self) -> int:
@@ -93,37 +96,39 @@ class Engine:
         while True:
             for _ in range(self._stride):
                 self._advance()
-            if bool(self._finished.any()) and (done := self._take()):
+            if bool(self._rows.finished.any()) and (done := self._take()):
                 return done
 
     def _advance(self) -> None:
-        logits = self._cell.step(self._current, self._hidden, self._cells)
+        rows = self._rows
+        logits = self._cell.step(rows.current, rows.hidden, rows.cells)
         if self._column == _BLOCK:
             self._draw(slice(None), 0)
             self._column = 0
-        chosen = choose(probabilities(logits, self.settings), self._uniforms[:, self._column])
+        chosen = choose(probabilities(logits, self.settings), rows.uniforms[:, self._column])
         self._column += 1
-        place = self._position.clamp(max=self.settings.max_length - 1)
+        place = rows.position.clamp(max=self.settings.max_length - 1)
         if self._prompted:
-            given = self._text.gather(1, place[:, None]).squeeze(1).to(torch.int64)
-            chosen = torch.where(self._position < self._prompt_length, given, chosen)
+            given = rows.text.gather(1, place[:, None]).squeeze(1).to(torch.int64)
+            chosen = torch.where(rows.position < rows.prompt_length, given, chosen)
         # A finished row goes on in a stride with results nobody reads; its text and length stay as they are.
-        running = ~self._finished
+        running = ~rows.finished
         ended = running & (chosen == END)
         written = torch.where(
-            running & ~ended, chosen, self._text.gather(1, place[:, None]).squeeze(1).to(torch.int64)
+            running & ~ended, chosen, rows.text.gather(1, place[:, None]).squeeze(1).to(torch.int64)
         )
-        self._text.scatter_(1, place[:, None], written[:, None].to(self._text.dtype))
-        self._position += running & ~ended
-        self._ended |= ended
-        self._finished |= ended | (self._position >= self.settings.max_length)
-        self._current = chosen
+        rows.text.scatter_(1, place[:, None], written[:, None].to(rows.text.dtype))
+        rows.position += running & ~ended
+        rows.ended |= ended
+        rows.finished |= ended | (rows.position >= self.settings.max_length)
+        rows.current = chosen
 
     def _take(self) -> list[Sampled]:
-        rows = torch.nonzero(self._finished).squeeze(1)
-        texts, lengths = self._text[rows].cpu().numpy(), self._position[rows].tolist()
-        ended, done = self._ended[rows].tolist(), []
-        for row, text, length, end in zip(rows.tolist(), texts, lengths, ended, strict=True):
+        rows = self._rows
+        at = torch.nonzero(rows.finished).squeeze(1)
+        texts, lengths = rows.text[at].cpu().numpy(), rows.position[at].tolist()
+        ended, done = rows.ended[at].tolist(), []
+        for row, text, length, end in zip(at.tolist(), texts, lengths, ended, strict=True):
             attempt = self._attempts[row]
             if attempt is None:
                 continue
@@ -131,9 +136,9 @@ class Engine:
             self.characters += length
             done.append(Sampled(attempt, self._vocabulary.decode(text[:length]), end))
         # A free row idles as a song that nobody takes.
-        self._finished[rows] = False
-        self._ended[rows] = False
-        self._position[rows] = 0
+        rows.finished[at] = False
+        rows.ended[at] = False
+        rows.position[at] = 0
         return done
 
     def _place(self) -> None:
@@ -143,91 +148,62 @@ class Engine:
         taken = [(row, *self._waiting.popleft()) for row in free[: len(self._waiting)]]
         if taken:
             self._begin(taken)
-        self._prompted = bool((self._position < self._prompt_length).any())
+        self._prompted = bool((self._rows.position < self._rows.prompt_length).any())
 
     def _begin(self, taken: list[tuple[int, Attempt, np.ndarray]]) -> None:
-        rows = torch.tensor([row for row, _, _ in taken], device=self.device)
-        for state in (self._hidden, self._cells):
-            state[:, rows] = 0.0
-        self._current[rows] = START
-        self._position[rows] = 0
-        self._finished[rows] = self._ended[rows] = False
-        for name, values in (
-            ("_song", [attempt.song for _, attempt, _ in taken]),
-            ("_number", [attempt.number for _, attempt, _ in taken]),
-            ("_prompt_length", [len(prompt) for _, _, prompt in taken]),
-        ):
-            getattr(self, name)[rows] = torch.tensor(values, dtype=torch.int64, device=self.device)
+        rows = self._rows
+        at = self._integers([row for row, _, _ in taken])
+        rows.hidden[:, at] = 0.0
+        rows.cells[:, at] = 0.0
+        rows.current[at] = START
+        rows.position[at] = 0
+        rows.finished[at] = False
+        rows.ended[at] = False
+        rows.song[at] = self._integers([attempt.song for _, attempt, _ in taken])
+        rows.number[at] = self._integers([attempt.number for _, attempt, _ in taken])
+        rows.prompt_length[at] = self._integers([len(prompt) for _, _, prompt in taken])
         for row, attempt, prompt in taken:
             self._attempts[row] = attempt
             if len(prompt):
-                self._text[row, : len(prompt)] = torch.from_numpy(prompt).to(self._text)
+                rows.text[row, : len(prompt)] = torch.from_numpy(prompt).to(rows.text)
         if self._column < _BLOCK:
-            self._draw(rows, self._column)
+            self._draw(at, self._column)
 
-    def _draw(self, rows: torch.Tensor | slice, column: int) -> None:
-        """Random numbers for the next characters of ``rows``, from ``column`` to the end of the block."""
+    def _integers(self, values: list[int]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self.device)
+
+    def _draw(self, at: torch.Tensor | slice, column: int) -> None:
+        """Random numbers for the next characters of the rows ``at``, from ``column`` to the block's end."""
+        rows = self._rows
         ahead = torch.arange(_BLOCK - column, device=self.device)
-        self._uniforms[rows, column:] = uniforms(
-            self.seed,
-            self._song[rows, None],
-            self._number[rows, None],
-            self._position[rows, None] + ahead,
+        rows.uniforms[at, column:] = uniforms(
+            self.seed, rows.song[at, None], rows.number[at, None], rows.position[at, None] + ahead
         )
 
     def _fit(self, wanted: int) -> None:
-        """Have the smallest power-of-two share of the slots that holds ``wanted`` rows."""
-        full = max(MINIMUM_ROWS, self.slots)
+        """Have the smallest power-of-two number of rows, up to the slots, that holds ``wanted``."""
         count = MINIMUM_ROWS
         while count < wanted:
             count *= 2
-        count = min(count, full)
+        count = min(count, max(MINIMUM_ROWS, self.slots))
         if count == len(self._attempts):
             return
         kept = [row for row, attempt in enumerate(self._attempts) if attempt is not None]
-        old = {name: getattr(self, name) for name in self._row_tensors}
-        attempts, column = [self._attempts[row] for row in kept], self._column
-        self._allocate(count)
-        self._column = column
-        index = torch.tensor(kept, dtype=torch.int64, device=self.device)
-        for name, tensor in old.items():
-            axis = 1 if name in ("_hidden", "_cells") else 0
-            getattr(self, name).narrow(axis, 0, len(kept)).copy_(tensor.index_select(axis, index))
-        self._attempts[: len(kept)] = attempts
+        rows = self._idle(count)
+        rows.take_over(self._rows, kept)
+        self._rows = rows
+        self._attempts = [self._attempts[row] for row in kept] + [None] * (count - len(kept))
 
-    _row_tensors = (
-        "_hidden",
-        "_cells",
-        "_current",
-        "_text",
-        "_position",
-        "_prompt_length",
-        "_song",
-        "_number",
-        "_uniforms",
-        "_finished",
-        "_ended",
-    )
-
-    def _allocate(self, rows: int) -> None:
-        def integers() -> torch.Tensor:
-            return torch.zeros(rows, dtype=torch.int64, device=self.device)
-
-        def flags() -> torch.Tensor:
-            return torch.zeros(rows, dtype=torch.bool, device=self.device)
-
-        state = (self._cell.layers, rows, self._cell.hidden_size)
-        narrow = torch.uint8 if self._vocabulary.size <= 256 else torch.int32
-        self._hidden = torch.zeros(state, device=self.device)
-        self._cells = torch.zeros(state, device=self.device)
-        self._text = torch.zeros((rows, self.settings.max_length), dtype=narrow, device=self.device)
-        self._uniforms = torch.zeros((rows, _BLOCK), device=self.device)
-        self._current, self._position, self._prompt_length = integers(), integers(), integers()
-        self._song, self._number = integers(), integers()
-        self._finished, self._ended = flags(), flags()
-        self._attempts = [None] * rows
-        self._column = _BLOCK
-        self._prompted = False
+    def _idle(self, count: int) -> Rows:
+        return Rows.idle(
+            count,
+            layers=self._cell.layers,
+            hidden_size=self._cell.hidden_size,
+            max_length=self.settings.max_length,
+            block=_BLOCK,
+            vocabulary_size=self._vocabulary.size,
+            device=self.device,
+        )
 
 
 def sampling_device(settings: SamplingSettings) -> torch.device:
