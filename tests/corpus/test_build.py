@@ -104,6 +104,7 @@ def test_the_order_of_tunes_changes_no_side_and_no_cluster(
     assert clusters(other) == clusters(built)
 
 
+@pytest.mark.slow
 def test_a_grown_corpus_keeps_every_side(built: BuiltCorpus, irish: list[str], tmp_path: Path) -> None:
     settings = CorpusSettings(source=str(tmp_path / "book.abc"), directory=str(tmp_path / "corpus"))
     write_book(tmp_path / "book.abc", irish[400:])
@@ -212,6 +213,7 @@ def test_damage_is_named_and_not_used(irish: list[str], tmp_path: Path) -> None:
         load_or_build(settings)
 
 
+@pytest.mark.slow
 def test_processes_that_build_at_once_agree(irish: list[str], tmp_path: Path) -> None:
     source = write_book(tmp_path / "book.abc", irish[:200])
     three = [start(source, tmp_path / "corpus") for _ in range(3)]

@@ -13,6 +13,7 @@ one that counts. Building again makes another version, in which every tune that 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import secrets
@@ -44,7 +45,6 @@ from reelmill.errors import DamagedError, RequestError
 
 _SPLIT_KEYS = ("similarity", "validation_fraction", "test_fraction", "split_seed")
 _MEANING = ("text_column", "fields", "max_tune_length", *_SPLIT_KEYS)
-_FORM = 1  # raised when tunes are clustered or split in another way, so that a cache begins anew
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,17 @@ class Tune:
 
 
 def corpus_directory(settings: CorpusSettings) -> Path:
-    """Where the corpus of these settings lies: ``settings.directory``, or a place of its own in the cache."""
+    """Where the corpus of these settings lies: ``settings.directory``, or a place of its own in the cache.
+
+    In the cache the place depends on the code too, so that one version of reelmill makes one split on every
+    machine. In a directory of one's own, sides are kept across versions.
+    """
     if settings.directory:
         return Path(settings.directory).expanduser().absolute()
     meaning: dict[str, Any] = {key: getattr(settings, key) for key in _MEANING}
     sources = [settings.source] if isinstance(settings.source, str) else settings.source
     meaning["source"] = [_absolute(source) for source in sources]
-    meaning["form"] = _FORM
+    meaning["code"] = _code()
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
     return cache_directory() / "corpora" / digest[:16]
 
@@ -220,6 +224,14 @@ def _fingerprint(settings: CorpusSettings, sources: list[Source]) -> str:
     """Changes when the local sources, a setting that means something, or the code that builds changes."""
     total = hashlib.sha256(fingerprint(sources).encode())
     total.update(json.dumps([getattr(settings, key) for key in _MEANING]).encode())
+    total.update(_code().encode())
+    return total.hexdigest()
+
+
+@functools.cache
+def _code() -> str:
+    """SHA-256 of the code that decides what a tune is and where it goes."""
+    total = hashlib.sha256()
     for room in (reelmill.corpus, reelmill.notation):
         for file in sorted(Path(room.__path__[0]).glob("*.py")):
             total.update(file.read_bytes())
