@@ -32,7 +32,7 @@ _PREFIXES = (
     "BASH_FUNC_",
 )
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)
-_OWN_JOB = ("REELMILL_JOB", "REELMILL_DEADLINE", "REELMILL_PYTHON")
+_OWN_JOB = ("REELMILL_JOB", "REELMILL_DEADLINE", "REELMILL_PYTHON", "REELMILL_SHARE")
 
 
 def submission_environment(environ: Mapping[str, str], further: Sequence[str] = ()) -> dict[str, str]:

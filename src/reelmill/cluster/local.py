@@ -111,7 +111,9 @@ def _run_ranks(words: Sequence[str], processes: int, job_file: Path, group: _Gro
     group.ranks = [
         # A session of its own: Ctrl-C reaches this process alone, which passes it on once.
         subprocess.Popen(
-            words, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}, start_new_session=True
+            words,
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank), "REELMILL_SHARE": str(rank)},
+            start_new_session=True,
         )
         for rank in range(processes)
     ]

@@ -8,11 +8,15 @@ from typing import Any
 
 
 def progress(job: Mapping[str, Any], environ: Mapping[str, str]) -> int:
-    """Training: the step of the newest checkpoint. Generation: the shards there of the task's own share."""
+    """Training: the step of the newest checkpoint. Generation: the shards there, of the task's own share if
+    it is one of an array under Slurm.
+    """
     place = Path(job["directory"])
     if job["stage"] == "train":
         return newest_checkpoint(place)
     if job["stage"] == "generate":
+        if "SLURM_JOB_ID" not in environ:
+            return finished_shards(place, 0, 1)
         return finished_shards(
             place, int(environ.get("SLURM_ARRAY_TASK_ID") or 0) + job["first"], job["tasks"]
         )

@@ -73,7 +73,7 @@ def main() -> None:
 
 def _share(path: Path) -> int:
     first = json.loads(path.read_text(encoding="utf-8"))["first"]
-    return int(first) + int(os.environ.get("SLURM_ARRAY_TASK_ID") or 0)
+    return int(first) + int(os.environ.get("SLURM_ARRAY_TASK_ID") or os.environ.get("REELMILL_SHARE") or 0)
 
 
 if __name__ == "__main__":

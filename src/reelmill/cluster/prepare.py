@@ -1,0 +1,73 @@
+"""The job file of a plain sbatch script, for people without submitit.
+
+    REELMILL_JOB=$(python -m reelmill.cluster.prepare train CONFIG RUN [section.key=value …])
+    python -m reelmill.cluster.prepare plan RUN DIR SONGS [section.key=value …]
+    REELMILL_JOB=$(python -m reelmill.cluster.prepare generate DIR)
+
+``plan`` writes the plan of a songs directory; the others print the path of the job's ``job.json``, made at
+its first start and found again at every later one. The corpus is built here, in the batch script, by one
+process."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from reelmill import config, durable
+from reelmill.cluster.exit import exit_code
+from reelmill.cluster.generate import plan_songs
+from reelmill.cluster.jobs import GenerateJob
+from reelmill.cluster.settings import ClusterSettings
+from reelmill.cluster.submission import JOB, SUBMISSION, Request, write_job
+from reelmill.cluster.train import build_corpus, training_request
+from reelmill.errors import RequestError
+
+USAGE = "train CONFIG RUN [section.key=value …], plan RUN DIR SONGS [section.key=value …], or generate DIR"
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
+    """See the module; the exit code."""
+
+    def work() -> None:
+        match list(arguments):
+            case ["plan", run, songs, count, *overrides] if count.isdigit():
+                plan_songs(Path(run), Path(songs), int(count), 0, True, overrides)
+            case ["train", _, _, *_] | ["generate", _]:
+                print(prepare(arguments[0], arguments[1:], environ))
+            case _:
+                raise RequestError(f"expected {USAGE}")
+
+    return exit_code(work)
+
+
+def prepare(stage: str, arguments: Sequence[str], environ: Mapping[str, str]) -> Path:
+    """Write the job file, unless an earlier start of this Slurm job has; its path."""
+    if stage == "train":
+        settings = config.load(arguments[0], arguments[2:])
+        request = training_request(settings, Path(arguments[1]))
+    else:
+        facts = {"audio": True, "overrides": []}
+        request = Request("generate", Path(arguments[0]), facts, GenerateJob, _tasks(environ))
+    job = environ.get("SLURM_ARRAY_JOB_ID") or environ["SLURM_JOB_ID"]
+    folder = request.directory.absolute() / "logs" / "submissions" / f"{stage}-{job}"
+    if stage == "train":
+        build_corpus(settings)
+    if not (folder / JOB).exists():
+        write_job(request, ClusterSettings(), folder, int(environ.get("SLURM_ARRAY_TASK_MIN") or 0))
+        facts = {"stage": stage, "time": round(time.time(), 1), "jobs": [job], "tasks": request.tasks or 1}
+        durable.write_json(folder / SUBMISSION, {**facts, "cluster": {}})
+    return folder / JOB
+
+
+def _tasks(environ: Mapping[str, str]) -> int:
+    first, last = environ.get("SLURM_ARRAY_TASK_MIN", "0"), environ.get("SLURM_ARRAY_TASK_MAX", "0")
+    if int(first) != 0:
+        raise RequestError(f"--array={first}-{last}: shares are counted from 0: use --array=0-{last}")
+    return int(last) + 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,38 @@
+"""A real Slurm for these tests: the dev cluster, brought up on ports and in a directory of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from devcluster import DevCluster, free_ports, script, why_not
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    reason = why_not()
+    if reason:
+        if os.environ.get("REQUIRE_SLURM") == "1":
+            pytest.fail(f"REQUIRE_SLURM=1, but {reason}")
+        pytest.skip(reason)
+    directory = Path(
+        f"/tmp/reelmill-test-slurm-{os.getpid()}"
+    )  # short: it holds a socket, whose path is limited
+    before = dict(os.environ)
+    os.environ.update(
+        REELMILL_DEVCLUSTER_PORT=str(free_ports(15)),
+        REELMILL_DEVCLUSTER_DEFAULT="0",
+        SLURM_CONF=str(directory / "slurm.conf"),
+        OMP_NUM_THREADS="1",
+    )
+    try:
+        script("up.sh", directory)
+        yield DevCluster(directory)
+    finally:
+        script("down.sh", directory)
+        os.environ.clear()
+        os.environ.update(before)
+        shutil.rmtree(directory, ignore_errors=True)

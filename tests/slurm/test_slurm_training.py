@@ -1,0 +1,197 @@
+"""Training under a real Slurm: whatever happens to it, it ends with the weights of the undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+from devcluster import DevCluster, wait_until
+
+from reelmill import durable
+from reelmill.cluster.progress import newest_checkpoint
+from reelmill.cluster.requeue import read_journal
+from reelmill.cluster.submission import submissions
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+STEPS = 300
+CLUSTER = {"partition": "main", "nodes": 2, "tasks_per_node": 2, "time": 10, "warning": 30}
+Train = Callable[..., str]
+Undisturbed = Callable[[int], Path]
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model with dropout, accumulation and carried state on tunes made here."""
+    place = tmp_path_factory.mktemp("recipe")
+    (place / "tunes.abc").write_text("\n".join(map(_tune, range(60))))
+    recipe = {
+        "corpus": {"source": str(place / "tunes.abc"), "directory": str(place / "corpus")},
+        "model": {"embedding_size": 16, "hidden_size": 48, "dropout": 0.1},
+        "training": {
+            "steps": STEPS, "batch_size": 8, "sequence_length": 48, "batches": "stream", "accumulation": 4,
+            "checkpoint_every": 50, "keep_checkpoints": 1000, "evaluate_every": 150,
+        },
+        "tracking": {"comet": False},
+    }  # fmt: skip
+    path = place / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def _tune(number: int) -> str:
+    notes = random.Random(number)
+    bars = ["".join(notes.choice("ABCDEFGabcdefg") for _ in range(8)) for _ in range(16)]
+    return f"X:{number + 1}\nT:Tune {number}\nM:4/4\nL:1/8\nK:G\n{'|'.join(bars)}|]\n"
+
+
+@pytest.fixture(scope="session")
+def undisturbed(recipe: Path) -> Undisturbed:
+    """A run of so many steps by one process on this machine, without Slurm; it keeps every checkpoint."""
+    run = recipe.parent / "undisturbed"
+
+    def until(steps: int) -> Path:
+        local = ROOT / "configs/cluster/local.yaml"
+        jobs_train(recipe, local, run, "cluster.tasks_per_node=1", f"training.steps={steps}")
+        return run
+
+    return until
+
+
+@pytest.fixture
+def train(cluster: DevCluster, recipe: Path, tmp_path: Path) -> Train:
+    """Submits a run into ``tmp_path/run``; gives the job's number."""
+
+    def start(*overrides: str, **settings: object) -> str:
+        file = tmp_path / "cluster.yaml"
+        file.write_text(yaml.safe_dump({**CLUSTER, **settings}))
+        jobs_train(recipe, file, tmp_path / "run", *overrides)
+        return str(submissions(tmp_path / "run")[-1]["jobs"][0])
+
+    return start
+
+
+def jobs_train(recipe: Path, cluster: Path, run: Path, *overrides: str) -> None:
+    command = [sys.executable, "-m", "jobs.train", str(recipe), "--cluster", str(cluster), "--run", str(run)]
+    subprocess.run([*command, *overrides], check=True, timeout=300, cwd=ROOT, env=dict(os.environ))
+
+
+def journal(run: Path) -> list[dict[str, object]]:
+    return read_journal(Path(submissions(run)[-1]["folder"]) / "journal-0.jsonl")
+
+
+def assert_as_if_nothing_had_happened(run: Path, undisturbed: Undisturbed, steps: int = STEPS) -> None:
+    expected = undisturbed(steps)
+    weights = Path(f"checkpoints/step-{steps:06d}/model.safetensors")
+    assert durable.sha256(run / weights) == durable.sha256(expected / weights)
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert max(Counter((record["kind"], record["step"]) for record in records).values()) == 1
+    kept = [
+        record for record in map(json.loads, (expected / "metrics.jsonl").open()) if record["step"] <= steps
+    ]
+    assert _values(records, ("loss", "batch")) == _values(kept, ("loss", "batch"))
+
+
+def _values(records: Sequence[dict[str, object]], names: Sequence[str]) -> list[list[object]]:
+    return [[record["step"], *(record[name] for name in names)] for record in records]
+
+
+@pytest.fixture(scope="session")
+def quiet_run(cluster: DevCluster, recipe: Path) -> Path:
+    """A run on the cluster that nothing happens to."""
+    run, file = recipe.parent / "quiet", recipe.parent / "quiet.yaml"
+    file.write_text(yaml.safe_dump(CLUSTER))
+    jobs_train(recipe, file, run)
+    assert cluster.wait_for_end(str(submissions(run)[-1]["jobs"][0])) == "COMPLETED"
+    return run
+
+
+@pytest.fixture(scope="session")
+def steps_per_second(quiet_run: Path) -> float:
+    """How fast this machine trains on the cluster today."""
+    records = [json.loads(line) for line in (quiet_run / "metrics.jsonl").read_text().splitlines()]
+    return float((records[-1]["step"] - records[0]["step"]) / (records[-1]["time"] - records[0]["time"]))
+
+
+def test_two_nodes_of_two_tasks(quiet_run: Path, undisturbed: Undisturbed) -> None:
+    assert [event["event"] for event in journal(quiet_run)] == ["start", "end"]
+    assert_as_if_nothing_had_happened(quiet_run, undisturbed)
+
+
+def test_preempted_by_a_higher_partition(
+    cluster: DevCluster, train: Train, tmp_path: Path, undisturbed: Undisturbed
+) -> None:
+    job = train()
+    wait_until(lambda: newest_checkpoint(tmp_path / "run") >= 50, "its first checkpoint")
+    node = cluster.slurm("squeue", "-h", "-j", job, "-o", "%N").replace("[", "").split("-")[0].split(",")[0]
+    cluster.slurm("srun", "--partition=high", f"--nodelist={node}", "--exclusive", "--time=1", "sleep", "1")
+    assert cluster.wait_for_end(job) == "COMPLETED"
+    assert "requeue" in [event["event"] for event in journal(tmp_path / "run")]
+    assert_as_if_nothing_had_happened(tmp_path / "run", undisturbed)
+
+
+def test_one_rank_killed(cluster: DevCluster, train: Train, tmp_path: Path, undisturbed: Undisturbed) -> None:
+    job = train()
+    wait_until(lambda: newest_checkpoint(tmp_path / "run") >= 50, "its first checkpoint")
+    os.kill(_process_of(job, rank=3), 9)
+    assert cluster.wait_for_end(job) == "COMPLETED"
+    assert [event["event"] for event in journal(tmp_path / "run")] == ["start", "requeue", "start", "end"]
+    assert_as_if_nothing_had_happened(tmp_path / "run", undisturbed)
+
+
+def test_a_node_lost(cluster: DevCluster, train: Train, tmp_path: Path, undisturbed: Undisturbed) -> None:
+    job = train()
+    wait_until(lambda: newest_checkpoint(tmp_path / "run") >= 50, "its first checkpoint")
+    lost = _hosts(cluster, job)[-1]
+    cluster.node("lose", lost)
+    try:
+        assert cluster.wait_for_end(job) == "COMPLETED"
+    finally:
+        cluster.node("start", lost)
+    second = [event for event in journal(tmp_path / "run") if event["event"] == "start"][1]
+    assert lost not in cluster.slurm("scontrol", "show", "hostnames", str(second["nodes"])).split()
+    assert_as_if_nothing_had_happened(tmp_path / "run", undisturbed)
+
+
+def test_time_limit_reached_again_and_again(
+    cluster: DevCluster, train: Train, tmp_path: Path, undisturbed: Undisturbed, steps_per_second: float
+) -> None:
+    # What takes some starts: Slurm's warning may come half a minute early, and leave as much for steps.
+    steps = 50 * (int(steps_per_second * 60) // 50)
+    job = train(
+        f"training.steps={steps}", time=1, warning=10, tasks_per_node=1, max_starts_without_progress=10
+    )
+    assert cluster.wait_for_end(job, seconds=600) == "COMPLETED"
+    requeues = [event for event in journal(tmp_path / "run") if event["event"] == "requeue"]
+    assert len(requeues) >= 2
+    assert {event["reason"] for event in requeues} == {"stopped as asked"}
+    assert_as_if_nothing_had_happened(tmp_path / "run", undisturbed, steps)
+
+
+def _hosts(cluster: DevCluster, job: str) -> list[str]:
+    nodes = cluster.slurm("squeue", "-h", "-j", job, "-o", "%N")
+    return cluster.slurm("scontrol", "show", "hostnames", nodes).split()
+
+
+def _process_of(job: str, rank: int) -> int:
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = process.joinpath("environ").read_bytes().split(b"\0")
+            command = process.joinpath("cmdline").read_bytes()
+        except OSError:
+            continue
+        ours = (
+            f"SLURM_JOB_ID={job}".encode() in environment and f"SLURM_PROCID={rank}".encode() in environment
+        )
+        if ours and b"submitit.core._submit" in command:
+            return int(process.name)
+    raise AssertionError(f"rank {rank} of job {job} does not run")
