@@ -1,23 +1,13 @@
-"""A small real corpus, tiny models, and trainers as processes of their own."""
+"""A small real corpus and tiny models."""
 
-import json
-import multiprocessing
-import os
-import socket
-import time
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 
 from reelmill import config
 from reelmill.corpus import named
 from reelmill.corpus.books import read_book
 from reelmill.errors import RequestError
-from reelmill.tracking.metrics import read_metrics
-from reelmill.training.checkpoints import checkpoint_path, read_tensors, verified
-
-TIMINGS = ("time", "chars_per_second")
 
 TINY = (
     "model.embedding_size=8",
@@ -66,78 +56,3 @@ def tiny(book, tmp_path_factory):
 def configured(tiny):
     """The same as a ``Config``."""
     return lambda *overrides: config.load(None, tiny(*overrides))
-
-
-def trained(run: Path, step: int):
-    """What a run has come to: weights, optimizer and other tensors, metrics without timings."""
-    checkpoint = verified(run, step)
-    records = [
-        {key: value for key, value in record.items() if key not in TIMINGS}
-        for record in read_metrics(run / "metrics.jsonl")
-    ]
-    return load_file(checkpoint.directory / "model.safetensors"), read_tensors(checkpoint), records
-
-
-def weights_bytes(run: Path, step: int) -> bytes:
-    return (checkpoint_path(run, step) / "model.safetensors").read_bytes()
-
-
-class Trainers:
-    """Real processes that train together as torchrun would start them."""
-
-    def __init__(self, world: int, run: Path, overrides: list[str]) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["reelmill.training.loop"])
-        self.run = run
-        self.results = [run.with_name(f"{run.name}.{time.monotonic_ns()}.{rank}") for rank in range(world)]
-        self.processes = []
-        for rank, result in enumerate(self.results):
-            environment = {
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(world),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-            }
-            self.processes.append(
-                context.Process(
-                    target=_train, args=(environment if world > 1 else {}, overrides, run, result)
-                )
-            )
-        for process in self.processes:
-            process.start()
-
-    def wait(self) -> list[dict]:
-        """What each returned: fields of TrainingResult, or {"error": …}; {} for one that was killed."""
-        for process in self.processes:
-            process.join(100)
-            if process.is_alive():
-                process.kill()
-                raise AssertionError("a trainer hangs")
-        return [json.loads(path.read_text()) if path.exists() else {} for path in self.results]
-
-    def wait_for_step(self, step: int) -> None:
-        path = self.run / "metrics.jsonl"
-        deadline = time.monotonic() + 60
-        while not path.exists() or len(path.read_bytes().splitlines()) < step:
-            assert time.monotonic() < deadline, "no step is made"
-            time.sleep(0.002)
-
-
-def _train(environment: dict[str, str], overrides: list[str], run: Path, result: Path) -> None:
-    os.environ.update(environment)
-    import dataclasses
-
-    import torch
-
-    from reelmill.training.loop import train
-
-    torch.set_num_threads(1)
-    try:
-        outcome = dataclasses.asdict(train(config.load(None, overrides), run))
-    except Exception as error:
-        outcome = {"error": type(error).__name__, "message": str(error)}
-    result.write_text(json.dumps(outcome))

@@ -80,7 +80,7 @@ class Evil:
         return exec, ("import pathlib; pathlib.Path('executed').touch()",)
 
 
-@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value, 2))])
 def test_code_in_a_checkpoint_is_not_executed(tmp_path, monkeypatch, save):
     monkeypatch.chdir(tmp_path)
     with durable.creating_directory(tmp_path / "checkpoints" / "step-000005") as partial:

@@ -81,3 +81,11 @@ def test_the_holder_gives_signs_of_life(tmp_path, monkeypatch):
         while (tmp_path / LOCK).stat().st_mtime_ns == before:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+def test_a_lock_kept_for_a_lost_machine_does_not_block(tmp_path, holder, monkeypatch):
+    """As when a server still holds the kernel's lock for a machine that is gone."""
+    monkeypatch.setattr(lock, "_PATIENCE", 0.5)
+    (tmp_path / LOCK).write_text(json.dumps({"host": "lost", "pid": 7}))
+    with held_lock(tmp_path):
+        assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()

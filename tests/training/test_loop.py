@@ -5,7 +5,7 @@ import time
 
 import pytest
 import torch
-from conftest import trained, weights_bytes
+from training_runs import assert_equal, assert_same, weights_bytes
 
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
@@ -13,26 +13,6 @@ from reelmill.tracking.metrics import read_metrics
 from reelmill.training import loop
 from reelmill.training.checkpoints import checkpoint_steps, load_model, newest_intact, verified
 from reelmill.training.loop import Trainer, train
-
-
-def assert_same(one, two, step):
-    for first, second in zip(trained(one, step), trained(two, step), strict=True):
-        assert_equal(first, second)
-
-
-def assert_equal(first, second):
-    if isinstance(first, torch.Tensor):
-        assert torch.equal(first, second)
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys()
-        for key in first:
-            assert_equal(first[key], second[key])
-    elif isinstance(first, (list, tuple)):
-        assert len(first) == len(second)
-        for left, right in zip(first, second, strict=True):
-            assert_equal(left, right)
-    else:
-        assert first == second
 
 
 def interrupt_at(monkeypatch, steps):

@@ -5,8 +5,7 @@ import random
 import signal
 
 import pytest
-from conftest import Trainers
-from test_loop import assert_same
+from training_runs import Trainers, assert_same
 
 from reelmill.tracking.metrics import read_metrics
 from reelmill.training.checkpoints import verified

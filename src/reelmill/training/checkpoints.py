@@ -109,7 +109,7 @@ def remove_all_but(run: Path, keep: int, best: int | None) -> None:
 
 
 class CheckpointWriter:
-    """Writes snapshots in the background, one at a time. An error surfaces at the next call."""
+    """Writes snapshots in the background, one at a time. After an error, none; ``wait`` raises it."""
 
     def __init__(self, run: Path, keep: int) -> None:
         self.run, self.keep = run, keep
@@ -118,23 +118,28 @@ class CheckpointWriter:
 
     @property
     def failed(self) -> bool:
-        """Whether the next call will raise."""
+        """Whether ``wait`` will raise."""
         return self._error is not None
 
     def submit(self, snapshot: Snapshot, best: int | None) -> None:
         """Begin to write ``snapshot``, after waiting for the one before."""
-        self.wait()
+        self._join()
+        if self.failed:
+            return
         self._thread = threading.Thread(target=self._write, args=(snapshot, best), name="checkpoint")
         self._thread.start()
 
     def wait(self) -> None:
         """Return when nothing is left to write; raise what went wrong."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._join()
         if self._error is not None:
             error, self._error = self._error, None
             raise error
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
 
     def _write(self, snapshot: Snapshot, best: int | None) -> None:
         try:

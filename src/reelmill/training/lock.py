@@ -1,8 +1,8 @@
 """One trainer a run directory.
 
-The lock is the kernel's (flock), so it goes with its holder however that ends. Shared disks may not carry
-such locks from one machine to another; therefore the holder also touches the file every few seconds, and a
-lock of another machine counts for as long as that goes on.
+The lock is the kernel's (flock), so on one machine it goes with its holder however that ends. Shared disks
+may not carry it from one machine to another, or keep it for a machine that is lost; therefore the holder also
+touches the file every few seconds, and for another machine's lock only that counts.
 """
 
 from __future__ import annotations
@@ -52,25 +52,31 @@ def held_lock(run: Path) -> Iterator[None]:
 
 
 def _take(descriptor: int, path: Path) -> None:
+    locked = True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise RequestError(_busy(path, _holder(path))) from None
+        locked = error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # no locks here, so none held
     holder = _holder(path)
-    if holder and holder.get("host") != socket.gethostname() and _still_beating(path):
+    elsewhere = bool(holder) and holder.get("host") != socket.gethostname()
+    if _still_beating(path) if elsewhere else not locked:
         raise RequestError(_busy(path, holder))
 
 
 def _still_beating(path: Path) -> bool:
     # Compared with itself, not with our clock, which may differ from the disk's.
-    first = path.stat().st_mtime_ns
+    first = _touched(path)
     waited_until = time.monotonic() + _PATIENCE
     while time.monotonic() < waited_until:
         time.sleep(0.2)
-        if path.stat().st_mtime_ns != first:
+        if _touched(path) != first:
             return True
     return False
+
+
+def _touched(path: Path) -> int:
+    with path.open("rb") as file:  # opening makes a network file system ask its server
+        return os.fstat(file.fileno()).st_mtime_ns
 
 
 def _beat(descriptor: int, ended: threading.Event) -> None:

@@ -419,7 +419,9 @@ class Trainer:
         self.bar.close()
         self.metrics.close()
         if self.publisher is not None:
-            self.publisher.close(archive=self.progress.finished)
+            # A stop is followed by a kill; what is not sent now is sent by the next start.
+            finished = self.progress.finished
+            self.publisher.close(timeout=60 if finished else 10, archive=finished)
 
 
 def _check(settings: TrainingSettings) -> None:
