@@ -8,6 +8,7 @@ import torch
 from reelmill.corpus.vocabulary import END, Vocabulary
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel, new_network
+from reelmill.sampling.cell import SamplingCell
 from reelmill.sampling.engine import Attempt, Engine, Sampled
 from reelmill.sampling.reference import sample
 from reelmill.sampling.settings import SamplingSettings
@@ -48,6 +49,31 @@ def test_songs_do_not_depend_on_slots_order_or_company(model: TrainedModel, prec
     assert run(model, dataclasses.replace(settings, slots=33), attempts(200)[::-1]) == whole
     alone = run(model, dataclasses.replace(settings, slots=1), [attempts(200)[137]])
     assert alone == {137: whole[137]}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("hidden_size", [1024, 500])
+def test_logits_have_the_same_bits_at_any_number_of_rows_and_threads(
+    precision: str, hidden_size: int
+) -> None:
+    """Texts seldom show a rounding that differs; logits do."""
+    settings = ModelSettings(embedding_size=32, hidden_size=hidden_size)
+    vocabulary = Vocabulary([chr(48 + index) for index in range(75)])
+    model = TrainedModel(new_network(settings, vocabulary.size, seed=5).eval(), vocabulary, settings)
+    threads, seen = torch.get_num_threads(), set()
+    try:
+        for count, rows in ((1, 256), (2, 37), (3, 64), (7, 100), (4, 32)):
+            torch.set_num_threads(count)
+            cell = SamplingCell(model, precision, torch.device("cpu"))
+            state = torch.zeros(2, 1, rows, cell.hidden_size)
+            with torch.inference_mode():
+                for step in range(8):
+                    characters = (torch.arange(rows) + step) % vocabulary.size
+                    logits = cell.step(characters, state[0], state[1])
+            seen.add(logits[:32].numpy().tobytes())
+    finally:
+        torch.set_num_threads(threads)
+    assert len(seen) == 1
 
 
 def test_songs_do_not_depend_on_the_characters_between_looks(model: TrainedModel) -> None:

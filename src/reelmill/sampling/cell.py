@@ -3,9 +3,17 @@
 The first layer's input product depends only on the character, so it is computed once for each character of
 the vocabulary and looked up (the gate table). What is left a character and layer is one product with the
 recurrent weights (and the input weights above the first layer), and the gates.
+
+PyTorch's functions round an element otherwise when it falls into the remainder of a vector loop. Two things
+keep every element out of it, so that a row's bits do not depend on the number of rows or threads: the hidden
+size is padded to whole vectors, and a step runs on one thread (several threads cut a tensor anywhere). More
+processors are used by more processes.
 """
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -14,31 +22,36 @@ from reelmill.corpus.vocabulary import START
 from reelmill.model import TrainedModel
 from reelmill.sampling.products import Product, product
 
+_VECTOR = 64  # elements; more than any processor's vector loop takes at a time
+
 
 class SamplingCell:
     """One step of a ``TrainedModel``: characters and state in, logits and state out."""
 
     def __init__(self, model: TrainedModel, precision: str, device: torch.device) -> None:
         network = model.network
-        self.hidden_size = model.settings.hidden_size
         self.layers = model.settings.layers
-        with torch.inference_mode():
-            first = _layer(network.layers[0])
-            table = network.embedding.weight.float() @ first["weight_ih_l0"].t() + _bias(first)
+        self._size = model.settings.hidden_size
+        self.hidden_size = -(-self._size // _VECTOR) * _VECTOR  # padded: what is added stays 0
+        with torch.inference_mode(), one_thread():
+            first = self._layer(network.layers[0])
+            embedding = network.embedding.weight.float()
+            table = embedding @ first["weight_ih_l0"].t() + _bias(first)
             self._table = table.to(device).contiguous()  # [vocabulary, 4 × hidden]
             self._products: list[Product] = []
             self._biases: list[torch.Tensor] = []
             for index, module in enumerate(network.layers):
-                layer = _layer(module)
+                layer = self._layer(module)
+                recurrent = self._padded(layer["weight_hh_l0"], 1)
                 if index == 0:
-                    weight, bias = layer["weight_hh_l0"], torch.zeros(())  # the table has this one's
+                    weight, bias = recurrent, torch.zeros(())  # the table has this one's
                 else:
-                    weight = torch.cat([layer["weight_ih_l0"], layer["weight_hh_l0"]], dim=1)
+                    weight = torch.cat([self._padded(layer["weight_ih_l0"], 1), recurrent], dim=1)
                     bias = _bias(layer)
                 self._products.append(product(weight.to(device), precision))
                 self._biases.append(bias.to(device))
             # The output layer stays in float32: it is 2 % of the work and all of the distribution.
-            self._output = network.output.weight.float().to(device).t().contiguous()
+            self._output = self._padded(network.output.weight.float(), 1).to(device).t().contiguous()
             self._output_bias = network.output.bias.float().to(device).clone()
             self._output_bias[START] = -torch.inf  # the start mark begins a song and never stands in one
 
@@ -47,31 +60,50 @@ class SamplingCell:
 
         ``hidden`` and ``cell``, float32 [layers, rows, hidden], are updated in place.
         """
+        with one_thread():
+            for index in range(self.layers):
+                if index == 0:
+                    gates = self._products[0](hidden[0]).add_(self._table[characters])
+                else:
+                    gates = self._products[index](torch.cat([hidden[index - 1], hidden[index]], dim=1))
+                    gates.add_(self._biases[index])
+                self._turn(gates, hidden[index], cell[index])
+            return torch.addmm(self._output_bias, hidden[-1], self._output)
+
+    def _turn(self, gates: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor) -> None:
+        """Update a layer's state by its ``gates``, in PyTorch's order: input, forget, candidate, output."""
         size = self.hidden_size
-        for index in range(self.layers):
-            if index == 0:
-                gates = self._products[0](hidden[0]).add_(self._table[characters])
-            else:
-                gates = self._products[index](torch.cat([hidden[index - 1], hidden[index]], dim=1))
-                gates.add_(self._biases[index])
-            # Gates in PyTorch's order: input, forget, candidate, output.
-            gates[:, : 2 * size].sigmoid_()
-            gates[:, 2 * size : 3 * size].tanh_()
-            gates[:, 3 * size :].sigmoid_()
-            kept, opened, candidate, shown = (
-                gates[:, size : 2 * size],
-                gates[:, :size],
-                gates[:, 2 * size : 3 * size],
-                gates[:, 3 * size :],
-            )
-            cell[index].mul_(kept).addcmul_(opened, candidate)
-            torch.tanh(cell[index], out=hidden[index])
-            hidden[index].mul_(shown)
-        return torch.addmm(self._output_bias, hidden[-1], self._output)
+        gates[:, : 2 * size].sigmoid_()
+        gates[:, 2 * size : 3 * size].tanh_()
+        gates[:, 3 * size :].sigmoid_()
+        opened, kept, candidate, shown = gates.split(size, dim=1)
+        cell.mul_(kept).addcmul_(opened, candidate)
+        torch.tanh(cell, out=hidden)
+        hidden.mul_(shown)
+
+    def _layer(self, lstm: nn.Module) -> dict[str, torch.Tensor]:
+        """A layer's parameters in float32, each of the four gates padded to the padded size."""
+        return {
+            name: self._padded(value.detach().float().unflatten(0, (4, self._size)), 1).flatten(0, 1)
+            for name, value in lstm.named_parameters()
+        }
+
+    def _padded(self, weight: torch.Tensor, axis: int) -> torch.Tensor:
+        """``weight`` with zeros behind the hidden size along ``axis``."""
+        shape = list(weight.shape)
+        shape[axis] = self.hidden_size - self._size
+        return torch.cat([weight, weight.new_zeros(shape)], dim=axis)
 
 
-def _layer(lstm: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.detach().float() for name, value in lstm.named_parameters()}
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute on the calling thread alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _bias(layer: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -8,8 +8,6 @@ import socket
 import time
 from pathlib import Path
 
-import torch
-
 import reelmill
 from reelmill.audio.encode import extension
 from reelmill.config import Config
@@ -20,7 +18,7 @@ from reelmill.songs.fingerprint import audio_fingerprint, differing, same_bytes,
 from reelmill.songs.leases import Leases
 from reelmill.songs.outcome import Outcome, count_half
 from reelmill.songs.plan import Plan, grow_plan, plan_path, read_plan
-from reelmill.songs.pool import Pool, processors
+from reelmill.songs.pool import Pool
 from reelmill.songs.progress import Progress
 from reelmill.songs.shards import Kind
 from reelmill.songs.shares import Share
@@ -47,9 +45,6 @@ def produce(
     make other bytes.
     """
     began = time.monotonic()
-    # Half of the processors sample and the pool has the rest: threads that wait for each other at every
-    # product are far slower than one alone wherever something else runs too.
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), processors() // 2)))
     share = Share(directory, plan, shard, halves, take_over)
     for problem in share.damaged:
         _log.warning("%s; it is made again", problem)
