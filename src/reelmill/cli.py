@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -245,6 +246,36 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+# cluster
+
+
+def _status(options: argparse.Namespace) -> int:
+    from reelmill.cluster.watch import status, watch
+
+    if options.watch:
+        watch(options.directory)
+        return 0
+    seen = status(options.directory)
+    if options.json:
+        _print_json(seen.to_json())
+    else:
+        print(seen.describe())
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from reelmill.cluster.doctor import examine
+
+    found = []
+    for finding in examine(options.cluster, options.place, options.wait):
+        found.append(finding)
+        if not options.json:
+            print(finding.describe(), flush=True)
+    if options.json:
+        _print_json({"findings": [asdict(finding) for finding in found]})
+    return int(any(finding.state == "wrong" for finding in found))
+
+
 # options
 
 
@@ -349,6 +380,21 @@ def _render_options(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
+def _status_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", type=Path, metavar="RUN|DIR", help="a run, or a songs directory")
+    parser.add_argument("--watch", action="store_true", help="again every few seconds until it is done")
+    _json(parser)
+
+
+def _doctor_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cluster", type=Path, metavar="FILE", help="check this cluster too")
+    parser.add_argument("--place", type=Path, metavar="DIR", default=Path(), help="where runs will lie")
+    parser.add_argument(
+        "--wait", type=float, metavar="SECONDS", default=300, help="for the probe in the queue"
+    )
+    _json(parser)
+
+
 COMMANDS: dict[str, Command] = {
     "corpus list": Command("Named corpora.", _nothing, _corpus_list),
     "corpus get": Command("Fetch named corpora into the cache.", _corpus_get_options, _corpus_get),
@@ -361,6 +407,8 @@ COMMANDS: dict[str, Command] = {
     "collect": Command("Index, summary and dataset card of a songs directory.", _directory_json, _collect),
     "verify": Command("Check that a corpus is complete, intact and exactly once.", _directory_json, _verify),
     "report": Command("Write report.html for songs or a run.", _directory, _report),
+    "status": Command("What is done, running and missing of a run or of songs.", _status_options, _status),
+    "doctor": Command("Check this machine, or a cluster, before anyone waits.", _doctor_options, _doctor),
 }  # fmt: skip
 
 

@@ -32,6 +32,11 @@ class Finding:
     seen: str
     fix: str = ""
 
+    def describe(self) -> str:
+        """A line for a person, and another with the fix."""
+        line = f"{self.state:8}{self.check}: {self.seen}"
+        return f"{line}\n        → {self.fix}" if self.fix else line
+
 
 def examine(
     cluster: Path | None, place: Path, wait: float = 300, environ: Mapping[str, str] = os.environ

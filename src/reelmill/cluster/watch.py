@@ -1,0 +1,36 @@
+"""``reelmill status``: a run's or a songs directory's, once or refreshed until it is done."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from reelmill.cluster.songs_status import SongsStatus, songs_status
+from reelmill.cluster.status import RunStatus, run_status
+
+_CLEAR = "\x1b[H\x1b[2J"
+
+
+def status(directory: Path) -> RunStatus | SongsStatus:
+    """How ``directory`` stands; RequestError if it is neither a run nor a songs directory."""
+    return songs_status(directory) if (directory / "plan.json").is_file() else run_status(directory)
+
+
+def watch(directory: Path, seconds: float = 5.0) -> None:
+    """Show the status again every so many seconds, until Ctrl-C or until all is done."""
+    while True:
+        seen = status(directory)
+        screen = _CLEAR if sys.stdout.isatty() else ""
+        print(f"{screen}{seen.describe()}", flush=True)
+        if is_done(seen):
+            return
+        time.sleep(seconds)
+
+
+def is_done(seen: RunStatus | SongsStatus) -> bool:
+    """Whether nothing more will come: the work is complete."""
+    if isinstance(seen, RunStatus):
+        return seen.finished
+    done = seen.text_shards if seen.audio_shards is None else min(seen.text_shards, seen.audio_shards)
+    return done == seen.shards
