@@ -157,8 +157,8 @@ class TrainedModel:
         device: str | torch.device = "cpu",
     ) -> TrainedModel:
         """A model from its parts, ``weights`` being a safetensors file; raises like ``load``."""
-        with torch.device("meta"):
-            network = CharLSTM(settings, vocabulary.size)
+        # Not on the meta device, where initial values import torch._dynamo: a second of every start.
+        network = new_network(settings, vocabulary.size, seed=0)
         load_weights(network, weights, device)
         return cls(network.eval(), vocabulary, settings)
 

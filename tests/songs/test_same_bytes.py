@@ -14,7 +14,9 @@ from reelmill.songs.tars import TarReader
 from reelmill.songs.verify import verify
 
 
-def test_one_process_and_three_with_other_slots_and_threads(run: Path, reference: Path, tmp_path: Path) -> None:
+def test_one_process_and_three_with_other_slots_and_threads(
+    run: Path, reference: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "songs"
     workers = [
         start(run, "--songs", SONGS, "--out", out, "--shard", f"{share}/3", f"sampling.slots={slots}",
@@ -49,7 +51,9 @@ def test_rendering_waits_for_no_text(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), [(8, 16), (13, 27)])
-def test_growing_leaves_what_is_there(run: Path, reference: Path, tmp_path: Path, before: int, after: int) -> None:
+def test_growing_leaves_what_is_there(
+    run: Path, reference: Path, tmp_path: Path, before: int, after: int
+) -> None:
     out = tmp_path / "songs"
     generate(run, out, songs=before, progress=False)
     old = members(out)
@@ -67,11 +71,13 @@ def test_growing_leaves_what_is_there(run: Path, reference: Path, tmp_path: Path
 def test_a_tune_that_breaks_abc2midi_changes_no_other_song(
     run: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tool crashes on every tune with G4 twice in a row; those songs are other ones, the rest the same."""
+    """The tool crashes on tunes with G4 twice in a row; those songs are other ones, the rest the same."""
     broken = "G4 G4"
     tool = tmp_path / "abc2midi"
     real = abc2midi.program()
-    tool.write_text(f'#!/bin/sh\ngrep -q "{broken}" /dev/fd/3 2>/dev/null && kill -SEGV $$\nexec {real} "$@"\n')
+    tool.write_text(
+        f'#!/bin/sh\ngrep -q "{broken}" /dev/fd/3 2>/dev/null && kill -SEGV $$\nexec {real} "$@"\n'
+    )
     tool.chmod(0o755)
     monkeypatch.setenv("REELMILL_ABC2MIDI", str(tool))
     abc2midi.program.cache_clear()
@@ -102,7 +108,11 @@ def texts(directory: Path) -> dict[int, str]:
 
 def test_tar_programs_read_shards(reference: Path) -> None:
     path = reference / "audio" / "shard-000000.tar"
-    listed = subprocess.run(["tar", "-tvf", path], capture_output=True, text=True, check=True, timeout=60).stdout
+    listed = subprocess.run(
+        ["tar", "-tvf", path], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     lines = listed.splitlines()
     assert [line.split()[-1] for line in lines[:3]] == ["000000000.abc", "000000000.json", "000000000.wav"]
-    assert len(lines) == 24 and all(line.startswith("-rw-r--r-- 0/0") and "1970-01-01" in line for line in lines)
+    assert len(lines) == 24 and all(
+        line.startswith("-rw-r--r-- 0/0") and "1970-01-01" in line for line in lines
+    )

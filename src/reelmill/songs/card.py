@@ -62,15 +62,15 @@ def _about(plan: Plan, summary: dict[str, Any]) -> list[str]:
         sound = plan.audio_settings
         lines += [
             f"| Sound | {seconds['total'] / 3600:,.1f} hours, {seconds['mean']:.1f} s a song |",
-            f"| Format | {sound.format.upper()}, {sound.sample_rate} Hz, 16 bit, {sound.channels} channel(s) |",
+            f"| Format | {sound.format.upper()}, {sound.sample_rate} Hz, {sound.channels} × 16 bits |",
         ]
     for tier in ("headers", "midi", "bars"):
         if tier in summary["pass_rate"]:
             lines.append(f"| Attempts that pass `{tier}` | {summary['pass_rate'][tier]:.1%} |")
     sampling = plan.sampling
     lines += [
-        f"| Sampling | temperature {sampling.temperature:g}, top-k {sampling.top_k}, top-p {sampling.top_p:g}, "
-        f"min-p {sampling.min_p:g}, {sampling.precision}, seed {plan.seed} |",
+        f"| Sampling | temperature {sampling.temperature:g}, top-k {sampling.top_k}, "
+        f"top-p {sampling.top_p:g}, min-p {sampling.min_p:g}, {sampling.precision}, seed {plan.seed} |",
         f"| Model | `{plan.model[:16]}`, in `model/` |",
         "",
         "`text/` and `audio/` are WebDatasets: tars whose members ID.abc, ID.json and ID.mid (or the sound) "

@@ -76,6 +76,10 @@ class _Answers:
     def __call__(self, header: dict[str, Any], payload: bytes) -> Frame:
         if header["task"] == "judge":
             return self._judge(header)
+        if header["task"] == "versions":
+            from reelmill.audio.render import versions
+
+            return versions(self._audio()), b""
         if header["task"] == "examine":
             from reelmill.songs.examine import examine
 
@@ -94,11 +98,15 @@ class _Answers:
         from reelmill.audio.render import renderer
         from reelmill.songs.sound import record
 
+        settings = self._audio()
+        self._renderer = self._renderer or renderer(settings)
+        sound = record(facts, midi, self._renderer, settings)
+        return {"facts": sound.facts, "failure": sound.failure}, sound.data
+
+    def _audio(self) -> AudioSettings:
         if self._settings is None:
             raise RequestError("asked for sound without audio settings")
-        self._renderer = self._renderer or renderer(self._settings)
-        sound = record(facts, midi, self._renderer, self._settings)
-        return {"facts": sound.facts, "failure": sound.failure}, sound.data
+        return self._settings
 
 
 def _guarded(answer: _Answers, header: dict[str, Any], payload: bytes) -> Frame:

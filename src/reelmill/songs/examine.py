@@ -24,7 +24,7 @@ class Examination:
 
     shard: int
     missing: list[Kind] = field(default_factory=list)  # halves that have no manifest
-    problems: list[str] = field(default_factory=list)
+    problems: dict[Kind, list[str]] = field(default_factory=lambda: {"text": [], "audio": []})
     songs: int = 0
     failed: int = 0
     silent: int = 0
@@ -39,7 +39,7 @@ def examine(directory: Path, number: int, first: int, count: int, audio_extensio
     """Read a shard of ids ``first`` … ``first + count - 1``; without ``audio_extension`` its text alone."""
     found = Examination(shard=number)
     text, facts = _examine_half(directory, "text", number, first, count, TEXT_MEMBERS, found)
-    if text and not found.problems:
+    if text and not found.problems["text"]:
         found.songs, found.failed = text.songs, len(text.failed)
     if audio_extension:
         audio, heard = _examine_half(
@@ -50,7 +50,7 @@ def examine(directory: Path, number: int, first: int, count: int, audio_extensio
             without = {failure.id for failure in text.failed}
             found.silent = len({failure.id for failure in audio.failed} - without)
             for song in sorted(facts.keys() | heard.keys()):
-                _compare(path, song, facts.get(song), heard.get(song), found.problems)
+                _compare(path, song, facts.get(song), heard.get(song), found.problems["audio"])
     return found
 
 
@@ -65,33 +65,37 @@ def _examine_half(
 ) -> tuple[Manifest | None, dict[int, dict[str, Any]]]:
     """The manifest and the facts of each song of one half; problems are added to ``found``."""
     path, listing = tar_path(directory, kind, number), manifest_path(directory, kind, number)
+    problems = found.problems[kind]
     if not listing.exists():
         found.missing.append(kind)
         return None, {}
     try:
         manifest = read_manifest(directory, kind, number)
     except DamagedError as error:
-        found.problems.append(str(error))
+        problems.append(str(error))
         return None, {}
     if (manifest.first, manifest.count) != (first, count):
-        found.problems.append(
+        problems.append(
             f"{listing}: first {manifest.first}, count {manifest.count}, "
             f"should be first {first}, count {count}"
         )
         return None, {}
     failed = [failure.id for failure in manifest.failed]
     if len(set(failed)) != len(failed) or not set(failed) <= set(range(first, first + count)):
-        found.problems.append(f"{listing}: lists a failed id twice, or one that is not its own")
-    return manifest, _read(path, manifest, set(failed), members, found)
+        problems.append(f"{listing}: lists a failed id twice, or one that is not its own")
+    found.bytes += manifest.bytes
+    return manifest, _read(path, manifest, set(failed), members, problems)
 
 
 def _read(
-    path: Path, manifest: Manifest, failed: set[int], members: Sequence[str], found: Examination
+    path: Path, manifest: Manifest, failed: set[int], members: Sequence[str], problems: list[str]
 ) -> dict[int, dict[str, Any]]:
     facts: dict[int, dict[str, Any]] = {}
     names: list[str] = []
-    reader, problems, abc = TarReader(path), found.problems, b""
+    reader, abc = TarReader(path), b""
     try:
+        if path.is_file() and path.stat().st_size != manifest.bytes:
+            raise DamagedError(f"{path}: {path.stat().st_size} bytes, its manifest says {manifest.bytes}")
         for name, data in reader:
             names.append(name)
             if name.endswith(".abc"):
@@ -102,10 +106,7 @@ def _read(
     except DamagedError as error:
         problems.append(str(error))
         return {}
-    found.bytes += reader.bytes
-    if reader.bytes != manifest.bytes:
-        problems.append(f"{path}: {reader.bytes} bytes, its manifest says {manifest.bytes}")
-    elif reader.sha256 != manifest.sha256:
+    if reader.sha256 != manifest.sha256:
         problems.append(f"{path}: its SHA-256 is {reader.sha256}, its manifest says {manifest.sha256}")
     wanted = [
         member_name(song) + member

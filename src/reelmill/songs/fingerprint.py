@@ -59,13 +59,11 @@ def text_fingerprint(
 
 def audio_fingerprint(audio: AudioSettings, pool: Pool) -> dict[str, str]:
     """What decides the audio half here: the synthesizer and its soundfont, and a song recorded with them."""
-    from reelmill.audio.render import versions
-
     judgement = pool.judge(_TUNE, True, len(_TUNE)).result()
     sound = pool.record(judgement.facts(0, 1), judgement.data).result()
     if sound.failure:
         raise RequestError(f"audio.backend {audio.backend}: a probe song gives no sound: {sound.failure}")
-    return {**versions(audio), "sound": _digest(sound.data, _numbers(sound.facts))}
+    return {**pool.versions().result(), "sound": _digest(sound.data, _numbers(sound.facts))}
 
 
 def differing(planned: dict[str, str], seen: dict[str, str]) -> list[str]:

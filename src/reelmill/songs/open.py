@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 def open_songs(directory: str | Path, audio: bool | None = None) -> datasets.IterableDataset:
     """The finished songs of a directory, in order of ids, read from disk as they are asked for.
 
-    Columns are the keys of ID.json (``id``, ``abc``, ``notes``, ``tempo_bpm`` …) and ``midi_file`` (bytes) or,
-    with ``audio``, ``audio``: ``array`` is the mean of the channels, float32 [time] in [-1, 1), ``samples``
-    are all of them, int16 [time, channels], and ``sampling_rate`` is in hertz. By default sound is read where
+    Columns are the keys of ID.json (``id``, ``abc``, ``notes`` …) and ``midi_file`` (bytes) or,
+    with ``audio``, a dict ``audio``: ``array`` is the mean of the channels, float32 [time] in [-1, 1);
+    ``samples`` are int16 [time, channels]; ``sampling_rate`` is in hertz. By default sound is read where
     there is any. Shards are the unit of ``shuffle`` and of several data loader processes.
     """
     import datasets

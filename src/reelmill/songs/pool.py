@@ -64,6 +64,10 @@ class Pool:
         header = {"task": "record", "facts": facts}
         return self._ask(_RECORD, header, midi, lambda fields, data: Sound(**fields, data=data))
 
+    def versions(self) -> Future[dict[str, str]]:
+        """What the bytes of a recorded song depend on (``audio.render.versions``)."""
+        return self._ask(_JUDGE, {"task": "versions"}, b"", lambda fields, _: fields)
+
     def examine(
         self, directory: Path, number: int, first: int, count: int, audio_extension: str | None
     ) -> Future[Examination]:

@@ -80,7 +80,7 @@ def verify(directory: Path, processes: int | None = None) -> Verification:
         for future in examined:
             found = future.result()
             missing += [str(manifest_path(directory, kind, found.shard)) for kind in found.missing]
-            problems += found.problems
+            problems += [line for lines in found.problems.values() for line in lines]
             total.songs += found.songs
             total.failed += found.failed
             total.silent += found.silent

@@ -139,7 +139,8 @@ class Worker:
         before = empty_tally()
         try:
             manifest, stored = stored_songs(self._directory, work.shard)
-            if manifest.first == work.first and manifest.count <= work.count:
+            grown = manifest.first == work.first and manifest.count < work.count
+            if grown or not work.text:
                 before = manifest.attempts
                 for song in stored:
                     songs[song.id].set_result(song)

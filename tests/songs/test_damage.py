@@ -1,0 +1,139 @@
+"""``verify`` says exactly what is wrong, and ``generate`` makes it right again, to the same bytes."""
+
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import SONGS, manifests, tars
+
+from reelmill import durable
+from reelmill.songs.generate import generate
+from reelmill.songs.shards import manifest_path, tar_path
+from reelmill.songs.verify import verify
+
+Harm = Callable[[Path], None]
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def rot_a_byte(path: Path) -> None:
+    """As a bad disk does: nothing but the byte changes."""
+    seen = path.stat()
+    flip_a_byte(path)
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-700])
+
+
+def rewrite(path: Path, change: Callable[[list[tarfile.TarInfo]], list[tarfile.TarInfo]]) -> None:
+    """Rewrite a tar with other members, and its manifest so that size and hash agree with it."""
+    with tarfile.open(path) as old:
+        contents = {member.name: old.extractfile(member).read() for member in old}  # type: ignore[union-attr]
+        members = change(old.getmembers())
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as new:
+        for member in members:
+            new.addfile(member, io.BytesIO(contents[member.name]))
+    listing = path.with_suffix(".json")
+    facts = json.loads(listing.read_text())
+    listing.write_text(json.dumps({**facts, "bytes": path.stat().st_size, "sha256": durable.sha256(path)}))
+
+
+def swap(first: Path, second: Path) -> None:
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+
+
+TEXT, AUDIO, OTHER = "text/shard-000003.tar", "audio/shard-000003.tar", "text/shard-000005.tar"
+LISTING = "text/shard-000003.json"
+
+HARMS: dict[str, tuple[Harm, str]] = {
+    "a tar is missing": (lambda d: (d / TEXT).unlink(), f"{TEXT}: missing"),
+    "an audio tar is missing": (lambda d: (d / AUDIO).unlink(), f"{AUDIO}: missing"),
+    "a manifest is missing": (lambda d: (d / LISTING).unlink(), LISTING),
+    "a tar is truncated": (
+        lambda d: truncate(d / AUDIO),
+        f"{AUDIO}: 2118980 bytes, its manifest says 2119680",
+    ),
+    "a tar is empty": (lambda d: (d / TEXT).write_bytes(b""), f"{TEXT}: 0 bytes, its manifest says 30720"),
+    "a byte is flipped": (lambda d: flip_a_byte(d / TEXT), TEXT),
+    "a byte rots": (lambda d: rot_a_byte(d / AUDIO), AUDIO),
+    "a manifest is garbage": (lambda d: (d / LISTING).write_text("{"), f"{LISTING}: not readable as JSON"),
+    "a manifest lacks a key": (
+        lambda d: (d / LISTING).write_text('{"first": 24}'),
+        f"{LISTING}: not a manifest",
+    ),
+    "two manifests are swapped": (
+        lambda d: swap(d / LISTING, (d / OTHER).with_suffix(".json")),
+        f"{LISTING}: first 40, count 8, should be first 24, count 8",
+    ),
+    "two tars are swapped": (lambda d: swap(d / TEXT, d / OTHER), TEXT),
+    "the halves of two shards are swapped": (
+        lambda d: (swap(d / TEXT, d / OTHER), swap(d / LISTING, (d / OTHER).with_suffix(".json"))),  # type: ignore[func-returns-value]
+        f"{LISTING}: first 40",
+    ),
+    "a song is gone": (
+        lambda d: rewrite(d / TEXT, lambda members: members[3:]),
+        f"{TEXT}: 000000024.abc is missing",
+    ),
+    "a song stands twice": (
+        lambda d: rewrite(d / TEXT, lambda members: [*members, *members[:3]]),
+        f"{TEXT}: 000000024.abc stands 2 times",
+    ),
+    "songs are out of order": (
+        lambda d: rewrite(d / TEXT, lambda members: [*members[3:], *members[:3]]),
+        f"{TEXT}: its members are not in order",
+    ),
+    "the model is altered": (lambda d: flip_a_byte(d / "model/model.safetensors"), "model/model.safetensors"),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_verify_names_the_damage_and_generate_heals_it(songs: Path, reference: Path, harm: str) -> None:
+    do_harm, expected = HARMS[harm]
+    assert verify(songs, processes=1).intact
+    do_harm(songs)
+    found = verify(songs, processes=1)
+    assert not found.intact
+    lines = [line.replace(f"{songs}/", "") for line in [*found.missing, *found.problems]]
+    assert any(line.startswith(expected) for line in lines), lines
+    assert all("shard-000003" in line or "shard-000005" in line or "model" in line for line in lines), lines
+    outcome = generate(songs, progress=False)
+    assert outcome.complete and set(outcome.made) <= {3, 5}
+    assert verify(songs, processes=1).intact
+    assert tars(songs) == tars(reference) and manifests(songs) == manifests(reference)
+
+
+def test_what_does_not_belong_is_named(songs: Path) -> None:
+    shutil.copy(tar_path(songs, "text", 0), songs / "text" / "shard-000099.tar")
+    shutil.copy(manifest_path(songs, "text", 0), songs / "text" / "shard-000099.json")
+    found = verify(songs, processes=1)
+    assert [line.split(":")[0].rpartition("/")[2] for line in found.problems] == [
+        "shard-000099.json",
+        "shard-000099.tar",
+    ]
+
+
+def test_what_a_kill_left_half_written_counts_for_nothing(songs: Path) -> None:
+    durable.temporary(tar_path(songs, "audio", 3)).write_bytes(b"half a tar")
+    durable.temporary(manifest_path(songs, "text", 3)).write_bytes(b"{")
+    assert verify(songs, processes=1).intact
+
+
+def test_a_complete_directory_is_left_alone(songs: Path) -> None:
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in songs.rglob("shard-*")}
+    outcome = generate(songs, progress=False)
+    assert (outcome.complete, outcome.made, outcome.songs) == (True, [], SONGS)
+    after = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in songs.rglob("shard-*")}
+    assert after == before

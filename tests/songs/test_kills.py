@@ -1,0 +1,57 @@
+"""Kill a worker at any moment: what is there counts or does not, and the next one makes the same corpus."""
+
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from conftest import SONGS, manifests, start, tars
+
+from reelmill.songs.shards import tar_path
+from reelmill.songs.verify import verify
+
+KILLS = 6
+
+
+def test_killed_again_and_again(run: Path, reference: Path, tmp_path: Path) -> None:
+    out = tmp_path / "songs"
+    generator = random.Random(5)
+    killed = 0
+    for _ in range(KILLS):
+        worker = start(run, "--songs", SONGS, "--out", out)
+        # The first moments are imports; most kills should meet the work.
+        seen = progress(out)
+        deadline = time.monotonic() + generator.choice([2.0, 60.0, 60.0, 60.0])
+        while worker.poll() is None and time.monotonic() < deadline and progress(out) <= seen:
+            time.sleep(0.02)
+        time.sleep(generator.random() * 0.2)
+        if worker.poll() is None:
+            worker.send_signal(signal.SIGKILL)
+            killed += 1
+        worker.communicate()
+        if (out / "plan.json").exists():
+            broken = verify(out, processes=1).problems
+            assert not [line for line in broken if "model" not in line], broken
+    assert killed >= 3
+    last = start(run, "--songs", SONGS, "--out", out)
+    _, said = last.communicate()
+    assert last.returncode == 0, said.decode()
+    assert tars(out) == tars(reference) and manifests(out) == manifests(reference)
+    assert verify(out).intact
+    assert not list(out.rglob(".shard-*")), "finished shards keep no leftovers"
+
+
+def progress(directory: Path) -> int:
+    return len(list(directory.glob("*/shard-*"))) + len(list(directory.glob("*/.shard-*")))
+
+
+@pytest.mark.parametrize("kind", ["text", "audio"])
+def test_killed_between_tar_and_manifest(songs: Path, reference: Path, kind: str) -> None:
+    """The tar is in place and nobody vouches for it."""
+    tar_path(songs, "text" if kind == "text" else "audio", 2).with_suffix(".json").unlink()
+    assert not verify(songs, processes=1).intact
+    worker = start(songs)
+    worker.communicate()
+    assert worker.returncode == 0
+    assert tars(songs) == tars(reference) and manifests(songs) == manifests(reference)
