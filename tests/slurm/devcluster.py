@@ -38,7 +38,14 @@ class DevCluster:
     def wait_for_end(self, job: str, seconds: float = 300) -> str:
         """Wait until a job has left the queue; how it ended."""
         wait_until(lambda: not self.states(job), f"the end of job {job}", seconds)
-        return self.slurm("sacct", "-X", "-n", "-P", "-j", job, "-o", "State").split("\n")[0].split()[0]
+        # Accounting hears of it a little later.
+        wait_until(
+            lambda: self._fate(job) not in ("PENDING", "RUNNING", "REQUEUED"), f"the fate of job {job}"
+        )
+        return self._fate(job)
+
+    def _fate(self, job: str) -> str:
+        return (self.slurm("sacct", "-X", "-n", "-P", "-j", job, "-o", "State").split() or ["PENDING"])[0]
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 180) -> None:

@@ -61,7 +61,7 @@ def examine(
     if answered.state == "wrong":
         return
     yield accounting()
-    yield array_limit(settings["generate"])
+    yield array_limit(queue.configuration())
     fits = True
     for stage, setting in settings.items():
         for finding in request(stage, setting, place):
@@ -173,9 +173,9 @@ def accounting() -> Finding:
     return Finding("accounting", "ok", "sacct answers")
 
 
-def array_limit(settings: ClusterSettings) -> Finding:
+def array_limit(configuration: Mapping[str, str]) -> Finding:
     """Whether arrays may be submitted at all, and how long one may be."""
-    most = int(queue.configuration().get("MaxArraySize", "1001")) - 1
+    most = int(configuration.get("MaxArraySize", "1001")) - 1
     if most < 1:
         return Finding(
             "array size",

@@ -1,0 +1,67 @@
+"""What a job sees of the environment it is submitted from, and how a task finds its place."""
+
+from __future__ import annotations
+
+import os
+
+from reelmill.cluster.environment import replaced, submission_environment, take_rank
+
+
+def test_no_secret_and_nothing_of_another_job() -> None:
+    environment = submission_environment(
+        {
+            "PATH": "/bin",
+            "SLURM_CONF": "/etc/slurm.conf",
+            "NCCL_DEBUG": "INFO",
+            "COMET_API_KEY": "sesame",
+            "HF_TOKEN": "sesame",
+            "CONDA_TOKEN": "sesame",
+            "REELMILL_PASSWORD": "sesame",
+            "AWS_SECRET_ACCESS_KEY": "sesame",
+            "SLURM_CPU_BIND": "mask_cpu:0x1",
+            "SLURM_JOB_ID": "7",
+            "SBATCH_PARTITION": "old",
+            "SUBMITIT_EXECUTOR": "slurm",
+            "MASTER_ADDR": "n1",
+            "RANK": "3",
+            "REELMILL_JOB": "/other/job.json",
+            "MY_FLAG": "on",
+        },
+        further=["MY_FLAG"],
+    )
+    assert environment == {
+        "PATH": "/bin",
+        "SLURM_CONF": "/etc/slurm.conf",
+        "NCCL_DEBUG": "INFO",
+        "MY_FLAG": "on",
+    }
+
+
+def test_the_environment_comes_back() -> None:
+    before = dict(os.environ)
+    with replaced({"PATH": "/nowhere"}):
+        assert dict(os.environ) == {"PATH": "/nowhere"}
+    assert dict(os.environ) == before
+
+
+def test_a_task_takes_its_place_from_slurm() -> None:
+    environment = {
+        "SLURM_PROCID": "5",
+        "SLURM_LOCALID": "1",
+        "SLURM_NTASKS": "8",
+        "SLURM_STEP_TASKS_PER_NODE": "4(x2)",
+        "MASTER_ADDR": "n1",
+    }
+    assert take_rank(environment) == 5
+    assert [environment[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")] == [
+        "5",
+        "1",
+        "8",
+        "4",
+    ]
+
+
+def test_without_slurm_its_place_is_as_the_launcher_said() -> None:
+    environment = {"RANK": "1", "WORLD_SIZE": "2"}
+    assert take_rank(environment) == 1
+    assert environment == {"RANK": "1", "WORLD_SIZE": "2"}

@@ -1,0 +1,109 @@
+"""What a cluster cannot give is refused before submission, with the nearest that it can."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reelmill.cluster.limits import array_sizes, disk_problems, megabytes, request_problems
+from reelmill.cluster.queue import Node, Partition, gpus, seconds
+from reelmill.cluster.settings import ClusterSettings
+
+PARTITIONS = [
+    Partition("main", 1440, True, True),
+    Partition("gpu", 60, False, True),
+    Partition("old", None, False, False),
+]
+NODES = [
+    Node("c1", "main", 8, 64000, {}, "idle"),
+    Node("g1", "gpu", 16, 128000, {"a100": 4}, "idle"),
+    Node("g2", "gpu", 16, 128000, {"v100": 2}, "idle"),
+]
+GPU = ClusterSettings(partition="gpu", tasks_per_node=4, gpus_per_node=4)
+
+
+def problems(settings: ClusterSettings, **changes: object) -> list[str]:
+    # Type: ignore[arg-type]
+    return request_problems(dataclasses.replace(settings, **changes), PARTITIONS, NODES)
+
+
+def test_what_fits_is_not_refused() -> None:
+    assert problems(GPU) == []
+    assert problems(ClusterSettings(time=1440, nodes=1, cpus_per_task=8)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"partition": "gpuu"}, "did you mean 'gpu'?"),
+        ({"partition": "old"}, "not up"),
+        ({"time": 61}, "at most 60"),
+        ({"nodes": 3}, "'gpu' has 2"),
+        ({"gpus_per_node": 8, "tasks_per_node": 8}, "at most 4"),
+        ({"gpus_per_node": 4, "gpu_type": "v100"}, "at most 2"),
+        ({"gpu_type": "h100"}, "nodes have a100, v100"),
+        ({"cpus_per_task": 5}, "at most 16"),
+        ({"memory": "500G"}, "at most 128000M"),
+    ],
+)
+def test_what_is_too_much_is_refused_with_the_most_there_is(changes: dict[str, object], said: str) -> None:
+    (problem,) = problems(GPU, **changes)
+    assert said in problem
+    assert f"cluster.{next(iter(changes))}" in problem
+
+
+def test_several_faults_are_all_named() -> None:
+    assert len(problems(GPU, time=61, nodes=3, memory="500G")) == 3
+
+
+@given(tasks=st.integers(1, 5000), most=st.integers(2, 1001))
+def test_arrays_hold_all_tasks_and_stay_under_the_limit(tasks: int, most: int) -> None:
+    sizes = array_sizes(tasks, most)
+    assert sum(sizes) == tasks
+    assert all(0 < size < most for size in sizes)  # indices are 0 … size - 1 and must be below MaxArraySize
+
+
+def test_disks_that_only_this_machine_has(tmp_path: Path) -> None:
+    mounts = [("/", "ext4"), ("/scratch", "nfs4"), ("/scratch/fast", "tmpfs")]
+    assert disk_problems(Path("/scratch/runs/a"), {"n1"}, mounts) == []
+    assert "tmpfs" in disk_problems(Path("/scratch/fast/a"), {"n1"}, mounts)[0]
+    assert "shared disk" in disk_problems(Path("/tmp/runs"), {"n1"}, mounts)[0]
+    # The nodes are this machine
+    assert disk_problems(Path("/tmp/runs"), {socket.gethostname()}, mounts) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1-00:00:00", 86400),
+        ("30:00", 1800),
+        ("45", 2700),
+        ("2:03:04", 7384),
+        ("2-3", 183600),
+        ("UNLIMITED", None),
+    ],
+)
+def test_slurms_times(text: str, expected: int | None) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("gres", "expected"),
+    [
+        ("gpu:2", {"": 2}),
+        ("gpu:a100:4(S:0-1)", {"a100": 4}),
+        ("gpu:a100:4(S:0-1),gpu:v100:2,shard:8", {"a100": 4, "v100": 2}),
+        ("(null)", {}),
+    ],
+)
+def test_slurms_gpus(gres: str, expected: dict[str, int]) -> None:
+    assert gpus(gres) == expected
+
+
+def test_slurms_memory() -> None:
+    assert [megabytes(text) for text in ("512", "512M", "2G", "1T")] == [512, 512, 2048, 1048576]

@@ -1,0 +1,89 @@
+"""When a job is queued again: whatever ended it, as long as it makes progress."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reelmill.cluster import requeue
+from reelmill.cluster.requeue import decide, may_start, read_journal
+
+
+@pytest.mark.parametrize("status", [1, 75, 137, 143])
+def test_anything_but_done_and_wrong_is_queued_again(status: int) -> None:
+    assert decide(status, False, starts=[0], now=100, limit=2).again
+
+
+@pytest.mark.parametrize(("status", "ended_by_slurm"), [(0, False), (2, False), (75, True), (143, True)])
+def test_done_wrong_and_cancelled_are_not(status: int, ended_by_slurm: bool) -> None:
+    assert not decide(status, ended_by_slurm, starts=[0], now=100, limit=2).again
+
+
+def test_two_starts_without_a_new_checkpoint_end_it_with_the_reason() -> None:
+    assert decide(137, False, starts=[100], now=100, limit=2).again
+    ended = decide(137, False, starts=[100, 100], now=100, limit=2)
+    assert not ended.again
+    assert "2 starts without progress (still at 100)" in ended.reason
+    assert decide(137, False, starts=[100, 100], now=150, limit=2).again
+    assert not may_start([100, 100], now=100, limit=2).again  # Slurm itself queued it again
+
+
+def test_a_wrong_request_of_one_rank_counts_though_others_were_killed() -> None:
+    ended = decide(143, False, starts=[0], now=0, limit=2, refused="training.steps: too small")
+    assert not ended.again
+    assert "training.steps: too small" in ended.reason
+
+
+def test_the_journal_tells_the_story(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    job = write_job(tmp_path, run)
+    environment = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]"}
+    assert requeue.main(["before", str(job)], environment) == 0
+    (run / "checkpoints" / "step-000040").mkdir(parents=True)
+    assert requeue.main(["after", "137", str(job)], environment) == 0
+    (run / "checkpoints" / "step-000040" / "manifest.json").write_text("{}")
+    assert requeue.main(["before", str(job)], {**environment, "SLURM_RESTART_COUNT": "1"}) == 0
+    assert requeue.main(["after", "0", str(job)], {**environment, "SLURM_RESTART_COUNT": "1"}) == 1
+    events = read_journal(tmp_path / "journal-0.jsonl")
+    assert [(event["event"], event["progress"], event["restart"]) for event in events] == [
+        ("start", 0, 0),
+        ("requeue", 0, 0),  # a checkpoint without its manifest is none
+        ("start", 40, 1),
+        ("end", 40, 1),
+    ]
+
+
+def test_another_job_starts_counting_anew(tmp_path: Path) -> None:
+    job = write_job(tmp_path, tmp_path / "run")
+    for _ in range(2):
+        assert requeue.main(["before", str(job)], {"SLURM_JOB_ID": "7"}) == 0
+    assert requeue.main(["before", str(job)], {"SLURM_JOB_ID": "7"}) == 1
+    assert requeue.main(["before", str(job)], {"SLURM_JOB_ID": "8"}) == 0
+
+
+def test_shards_of_the_own_share_are_the_progress_of_a_task(tmp_path: Path) -> None:
+    songs = tmp_path / "songs"
+    (songs / "text").mkdir(parents=True)
+    job = write_job(tmp_path, songs, stage="generate", first=0, tasks=3)
+    environment = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1"}
+    requeue.main(["before", str(job)], environment)
+    (songs / "text" / "shard-000002.json").write_text("{}")  # another task's
+    requeue.main(["after", "1", str(job)], environment)
+    (songs / "text" / "shard-000004.json").write_text("{}")
+    requeue.main(["after", "1", str(job)], environment)
+    assert [event["progress"] for event in read_journal(tmp_path / "journal-1.jsonl")] == [0, 0, 1]
+
+
+def test_a_torn_line_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "journal-0.jsonl"
+    path.write_text('{"event": "start"}\n{"event": "en')
+    assert read_journal(path) == [{"event": "start"}]
+
+
+def write_job(directory: Path, place: Path, **changes: object) -> Path:
+    path = directory / "job.json"
+    job = {"stage": "train", "directory": str(place), "max_starts_without_progress": 2, **changes}
+    path.write_text(json.dumps(job))
+    return path

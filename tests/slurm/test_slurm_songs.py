@@ -1,0 +1,161 @@
+"""Songs on a real Slurm: a whole night with faults on the way, and the plain sbatch scripts."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from devcluster import DevCluster, wait_until
+
+from reelmill import durable
+from reelmill.cluster.progress import newest_checkpoint
+from reelmill.cluster.requeue import read_journal
+from reelmill.cluster.submission import submissions
+from reelmill.songs.generate import generate
+from reelmill.songs.plan import plan_path
+from reelmill.songs.shards import shard_numbers
+from reelmill.songs.verify import verify
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("night")
+    (place / "tunes.abc").write_text("\n".join(map(_tune, range(60))))
+    recipe = {
+        "corpus": {"source": str(place / "tunes.abc"), "directory": str(place / "corpus")},
+        "model": {"embedding_size": 16, "hidden_size": 64},
+        "training": {
+            "steps": 300, "batch_size": 8, "sequence_length": 60, "accumulation": 2, "learning_rate": 0.01,
+            "checkpoint_every": 50, "evaluate_every": 100,
+        },
+        "sampling": {"max_length": 400, "slots": 32},
+        "songs": {"songs_per_shard": 10, "max_attempts": 4, "require": "none"},
+        "audio": {"sample_rate": 44100, "channels": 2},
+        "tracking": {"comet": False},
+    }  # fmt: skip
+    path = place / "night.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def _tune(number: int) -> str:
+    notes = random.Random(number)
+    bars = ["".join(notes.choice("ABCDEFGabcdefg") for _ in range(8)) for _ in range(8)]
+    return f"X:{number + 1}\nT:Tune {number}\nM:4/4\nL:1/8\nK:G\n{'|'.join(bars)}|]\n"
+
+
+def test_a_night_with_a_preemption_and_a_lost_node(cluster: DevCluster, recipe: Path, tmp_path: Path) -> None:
+    run, songs = tmp_path / "run", tmp_path / "songs"
+    file = tmp_path / "cluster.yaml"
+    file.write_text(yaml.safe_dump({"partition": "main", "time": 10, "warning": 30, "train": {"nodes": 2}}))
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.overnight",
+        recipe,
+        "--run",
+        run,
+        "--out",
+        songs,
+        "--cluster",
+        file,
+    ]
+    command += ["--songs", "400", "--tasks", "3"]
+    subprocess.run(list(map(str, command)), check=True, timeout=120, cwd=ROOT, env=dict(os.environ))
+    training = submissions(run)[0]["jobs"][0]
+    jobs = {item["stage"]: item["jobs"][0] for item in submissions(songs)}
+
+    wait_until(lambda: newest_checkpoint(run) >= 50, "the first checkpoint")
+    node = cluster.slurm("scontrol", "show", "hostnames", _nodes(cluster, training)).split()[0]
+    cluster.slurm("srun", "--partition=high", f"--nodelist={node}", "--exclusive", "--time=1", "true")
+
+    wait_until(lambda: len(shard_numbers(songs, "audio")) >= 3, "the first shards", 300)
+    lost = cluster.slurm("scontrol", "show", "hostnames", _nodes(cluster, jobs["generate"])).split()[0]
+    cluster.node("lose", lost)
+    try:
+        assert cluster.wait_for_end(jobs["collect"], 400) == "COMPLETED"
+    finally:
+        cluster.node("start", lost)
+
+    assert _restarts(run) > 0
+    assert _restarts(songs) > 0
+    assert verify(songs).intact
+    for name in ("index.parquet", "summary.json", "README.md", "report.html"):
+        assert (songs / name).stat().st_size
+    undisturbed = tmp_path / "undisturbed"
+    generate(run, undisturbed, songs=400, progress=False)
+    for tar in sorted(undisturbed.glob("*/*.tar")):
+        assert durable.sha256(songs / tar.relative_to(undisturbed)) == durable.sha256(tar)
+
+
+def test_a_chain_whose_training_fails_ends_with_a_clear_state(
+    cluster: DevCluster, recipe: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "cluster.yaml"
+    broken = {"python": "/nowhere/python"}
+    file.write_text(yaml.safe_dump({"time": 10, "warning": 30, "train": broken}))
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.overnight",
+        recipe,
+        "--run",
+        tmp_path / "run",
+        "--out",
+        tmp_path / "songs",
+    ]
+    command += ["--cluster", file, "--songs", "40", "--tasks", "2"]
+    subprocess.run(list(map(str, command)), check=True, timeout=120, cwd=ROOT, env=dict(os.environ))
+    jobs = {item["stage"]: item["jobs"][0] for item in submissions(tmp_path / "songs")}
+    assert cluster.wait_for_end(jobs["collect"]) == "FAILED"
+    assert cluster.wait_for_end(jobs["generate"]) == "CANCELLED"
+    collect = next(
+        Path(item["folder"]) for item in submissions(tmp_path / "songs") if item["stage"] == "collect"
+    )
+    assert "not planned" in read_journal(collect / "journal-0.jsonl")[-1]["reason"]
+
+
+def test_plain_sbatch_scripts(cluster: DevCluster, recipe: Path, tmp_path: Path) -> None:
+    run, songs = tmp_path / "run", tmp_path / "songs"
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def sbatch(script: str, *arguments: object) -> str:
+        command = [
+            "sbatch",
+            "--parsable",
+            f"--output={tmp_path}/%j.log",
+            f"slurm/{script}",
+            *map(str, arguments),
+        ]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=environment)
+        return done.stdout.strip()
+
+    assert cluster.wait_for_end(sbatch("train.sbatch", recipe, run, "training.steps=100")) == "COMPLETED"
+    assert newest_checkpoint(run) == 100
+    plan = [sys.executable, "-m", "reelmill.cluster.prepare", "plan", run, songs, "80"]
+    subprocess.run(list(map(str, plan)), check=True, timeout=120, cwd=ROOT)
+    assert plan_path(songs).is_file()
+    assert cluster.wait_for_end(sbatch("generate.sbatch", songs)) == "COMPLETED"
+    assert verify(songs).intact
+
+
+def _nodes(cluster: DevCluster, job: str) -> str:
+    return cluster.slurm("squeue", "-h", "-t", "R", "-j", job, "-o", "%N").split("\n")[0]
+
+
+def _restarts(directory: Path) -> int:
+    journals = (directory / "logs" / "submissions").glob("*/journal-*.jsonl")
+    return sum(
+        event["event"] == "start" and event["restart"] > 0
+        for path in journals
+        for event in read_journal(path)
+    )
