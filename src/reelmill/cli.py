@@ -214,13 +214,17 @@ def _render(options: argparse.Namespace) -> int:
 
 
 def _collect(options: argparse.Namespace) -> int:
+    from reelmill.report.publication import publish_songs
     from reelmill.songs.collect import collect
 
+    config = _load_config(None, options.overrides)
     summary = collect(options.directory)
+    archive = publish_songs(options.directory, config.tracking)
     if options.json:
         _print_json(summary)
     else:
-        print(f"{options.directory / 'index.parquet'}\n{options.directory / 'summary.json'}")
+        made = [options.directory / name for name in ("index.parquet", "summary.json", "README.md")]
+        print(*made, *([archive] if archive else []), sep="\n")
     return 0
 
 
@@ -311,6 +315,12 @@ def _share(text: str) -> tuple[int, int]:
 
 def _nothing(_: argparse.ArgumentParser) -> None:
     pass
+
+
+def _collect_options(parser: argparse.ArgumentParser) -> None:
+    _directory(parser)
+    _overrides(parser)
+    _json(parser)
 
 
 def _corpus_get_options(parser: argparse.ArgumentParser) -> None:
@@ -404,7 +414,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("Held-out bits per character.", _evaluate_options, _evaluate),
     "generate": Command("Make songs, or go on with or grow a songs directory.", _generate_options, _generate),
     "render": Command("Audio for a songs directory or for tune books.", _render_options, _render),
-    "collect": Command("Index, summary and dataset card of a songs directory.", _directory_json, _collect),
+    "collect": Command("Index, summary and dataset card of a songs directory.", _collect_options, _collect),
     "verify": Command("Check that a corpus is complete, intact and exactly once.", _directory_json, _verify),
     "report": Command("Write report.html for songs or a run.", _directory, _report),
     "status": Command("What is done, running and missing of a run or of songs.", _status_options, _status),

@@ -81,9 +81,9 @@ def from_dict(data: Mapping[str, Any], source: str, overrides: Sequence[str] = (
 
     ``source`` names the origin in error messages.
     """
-    data = copy.deepcopy(dict(data))
-    overridden = {_apply_override(data, override) for override in overrides}
-    return parse(Config, data, source, overridden)
+    changed = copy.deepcopy(dict(data))
+    overridden = {_apply_override(changed, override) for override in overrides}
+    return parse(Config, changed, source, overridden)
 
 
 def parse(kind: type[T], data: Any, source: str, overridden: set[str] | None = None) -> T:

@@ -286,3 +286,11 @@ def test_the_text_column_may_hold_what_is_no_tune(irish: list[str], tmp_path: Pa
         CorpusSettings(source=str(tmp_path / "tunes.parquet"), directory=str(tmp_path / "corpus"))
     )
     assert corpus.statistics["kept"] == 40 and sum(corpus.statistics["dropped"].values()) == 3
+
+
+def test_a_corpus_of_one_cluster_has_empty_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REELMILL_CACHE", str(tmp_path / "cache"))
+    tune = "X:1\nT:Reel\nM:4/4\nL:1/8\nK:G\n|:GABG d2BG|ABcA dcBA|G2 e2dB|BAGB gfed:|\n"
+    (tmp_path / "t.abc").write_text("\n".join(tune.replace("G2", f"G{n}") for n in range(2, 6)))
+    tunes = build(CorpusSettings(source=str(tmp_path / "t.abc"))).tunes
+    assert sorted(map(len, tunes.values())) == [0, 0, 4]

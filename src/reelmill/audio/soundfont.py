@@ -78,3 +78,7 @@ def _is_soundfont(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(12)
     return head[:4] == b"RIFF" and head[8:] == b"sfbk"
+
+
+if __name__ == "__main__":  # set-up
+    print(f"soundfont: {fetch()}")

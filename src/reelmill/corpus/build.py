@@ -195,7 +195,11 @@ def _load_tunes(path: Path, counts: dict[str, int]) -> datasets.DatasetDict:
     tunes = datasets.load_from_disk(str(path))
     ends = np.cumsum([counts[name] for name in SIDES])
     return datasets.DatasetDict(
-        {name: tunes.select(range(end - counts[name], end)) for name, end in zip(SIDES, ends, strict=True)}
+        {
+            # An empty range is selected from 0: datasets refuses one that begins behind the last row.
+            name: tunes.select(range(end - counts[name], end) if counts[name] else range(0))
+            for name, end in zip(SIDES, ends, strict=True)
+        }
     )
 
 
