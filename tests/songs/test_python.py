@@ -1,4 +1,4 @@
-"""The library in ten lines: the README's block runs as it stands, and makes the songs that the command makes."""
+"""The README's ten lines of Python run as they stand, and make the songs that the command makes."""
 
 import re
 from pathlib import Path
