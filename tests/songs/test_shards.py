@@ -22,7 +22,7 @@ from reelmill.songs.plan import Plan
 from reelmill.songs.settings import SongsSettings
 from reelmill.songs.shards import Kind, check, committing, read_manifest, shard_numbers, tar_path
 from reelmill.songs.shares import Share, Work
-from reelmill.songs.tars import TarReader, TarWriter, read_small
+from reelmill.songs.tars import TarReader, TarWriter, read_some
 
 MEMBERS = [("000000000.abc", b"X:1\n"), ("000000000.json", b"{}"), ("000000000.mid", bytes(1000))]
 
@@ -46,7 +46,7 @@ def test_a_tar_is_what_pythons_own_module_reads_and_writes(tmp_path: Path) -> No
     with tarfile.open(path) as tar:
         assert [(member.name, tar.extractfile(member).read()) for member in tar] == MEMBERS  # type: ignore[union-attr]
     assert list(TarReader(path)) == MEMBERS
-    assert list(read_small(path, ".json")) == [MEMBERS[1]]
+    assert list(read_some(path, lambda name: name.endswith("json"))) == [MEMBERS[1]]
     with tarfile.open(tmp_path / "b.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
         for name, data in MEMBERS:
             member = tarfile.TarInfo(name)

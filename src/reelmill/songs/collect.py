@@ -20,7 +20,7 @@ from reelmill.songs.outcome import count_half
 from reelmill.songs.plan import Plan, read_plan
 from reelmill.songs.shards import KINDS, Kind, check, tar_path
 from reelmill.songs.summary import Summary
-from reelmill.songs.tars import read_small
+from reelmill.songs.tars import read_some
 
 INDEX, SUMMARY, CARD = "index.parquet", "summary.json", "README.md"
 
@@ -102,13 +102,17 @@ def _require_complete(directory: Path, plan: Plan, kinds: tuple[Kind, ...]) -> d
     return {str(kind): size for kind, size in sizes.items()}
 
 
+def _is_json(name: str) -> bool:
+    return name.endswith(".json")
+
+
 def _rows(directory: Path, plan: Plan, number: int) -> Iterator[dict[str, Any]]:
     heard: dict[int, dict[str, Any]] = {}
     if plan.audio:
-        for _, data in read_small(tar_path(directory, "audio", number), ".json"):
+        for _, data in read_some(tar_path(directory, "audio", number), _is_json):
             facts = json.loads(data)
             heard[facts["id"]] = {name: facts[name] for name, _ in _AUDIO}
     silence: dict[str, Any] = {name: None for name, _ in _AUDIO} if plan.audio else {}
-    for _, data in read_small(tar_path(directory, "text", number), ".json"):
+    for _, data in read_some(tar_path(directory, "text", number), _is_json):
         facts = json.loads(data)
         yield {**facts, "shard": number, **heard.get(facts["id"], silence)}

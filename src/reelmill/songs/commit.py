@@ -20,11 +20,10 @@ from typing import Any
 
 from reelmill.audio.process import ToolError
 from reelmill.errors import DamagedError
-from reelmill.songs.attempt import to_json
 from reelmill.songs.pool import Pool
-from reelmill.songs.shards import Commit, Failure, Kind, committing, member_name, read_manifest
+from reelmill.songs.shards import Commit, Failure, Kind, committing, read_manifest
 from reelmill.songs.shares import Work
-from reelmill.songs.song import Song, empty_tally
+from reelmill.songs.song import Song, audio_members, empty_tally, text_members
 from reelmill.songs.sound import Sound
 
 
@@ -64,6 +63,7 @@ class Committer:
         self.starved = True  # waiting for a song that is not finished
         self.backlog = 0  # songs that are finished and not yet taken up
         self.in_hand = 0  # shards
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -75,8 +75,12 @@ class Committer:
             self.in_hand += 1
         self._queue.put(shard)
 
+    def stop(self) -> None:
+        """Give up every shard that is not finished, as soon as possible."""
+        self._stopped = True
+
     def close(self) -> None:
-        """Wait until every shard is finished. Whoever gave up on a shard has cancelled its songs."""
+        """Wait until every shard is finished or given up; after ``stop``, with their songs cancelled."""
         self._queue.put(None)
         self._thread.join()
 
@@ -122,22 +126,31 @@ class Committer:
                     if song.failure:
                         failed.append(Failure(id=song.id, reason=song.failure))
                     elif text:
-                        add_text(text, song)
+                        text.add_all(text_members(song))
                     if audio:
                         sounds.expect(
                             song, None if song.failure else self._pool.record(song.facts, song.midi)
                         )
-                        sounds.write(self._ahead)
+                        self._write(sounds, self._ahead)
                 if text:
                     self._describe(text, "text", shard, failed, dict(tally))
             if audio:
-                sounds.write(0)
+                self._write(sounds, 0)
                 self._describe(audio, "audio", shard, sounds.failed, {})
 
     def _record(self, song: Song) -> Future[Sound] | None:
         return None if song.failure else self._pool.record(song.facts, song.midi)
 
+    def _write(self, sounds: _Sounds, ahead: int) -> None:
+        """Write until at most ``ahead`` sounds are on their way."""
+        while len(sounds) > ahead:
+            if self._stopped:
+                raise CancelledError
+            sounds.write_one()
+
     def _take_up(self, left: deque[Future[Song]]) -> Song:
+        if self._stopped:
+            raise CancelledError
         self.starved = not left[0].done()
         try:
             song = left[0].result()
@@ -188,28 +201,14 @@ class _Sounds:
     def expect(self, song: Song, sound: Future[Sound] | None) -> None:
         self._coming.append((song, sound))
 
-    def write(self, ahead: int) -> None:
-        """Write until at most ``ahead`` sounds are on their way."""
-        while len(self._coming) > ahead:
-            song, coming = self._coming.popleft()
-            sound = coming.result() if coming else Sound(facts={}, failure=song.failure)
-            if sound.failure:
-                self.failed.append(Failure(id=song.id, reason=sound.failure))
-            elif self._commit:
-                add_audio(self._commit, song, sound, self._extension)
+    def __len__(self) -> int:
+        return len(self._coming)
 
-
-def add_text(commit: Commit, song: Song) -> None:
-    """Add the members of a song's text half."""
-    name = member_name(song.id)
-    commit.add(f"{name}.abc", song.facts["abc"].encode())
-    commit.add(f"{name}.json", to_json(song.facts))
-    commit.add(f"{name}.mid", song.midi)
-
-
-def add_audio(commit: Commit, song: Song, sound: Sound, extension: str) -> None:
-    """Add the members of a song's audio half."""
-    name = member_name(song.id)
-    commit.add(f"{name}.abc", song.facts["abc"].encode())
-    commit.add(f"{name}.json", to_json(sound.facts))
-    commit.add(f"{name}{extension}", sound.data)
+    def write_one(self) -> None:
+        """Wait for the first sound on its way and write it."""
+        song, coming = self._coming.popleft()
+        sound = coming.result() if coming else Sound(facts={}, failure=song.failure)
+        if sound.failure:
+            self.failed.append(Failure(id=song.id, reason=sound.failure))
+        elif self._commit:
+            self._commit.add_all(audio_members(song, sound, self._extension))

@@ -8,7 +8,7 @@ counts. Everything in a manifest but ``made_by`` is the same whoever made the sh
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -109,6 +109,11 @@ class Commit:
         self.add = tar.add
         self.facts: dict[str, Any] = {}  # first, count, failed, attempts
         self.made_by: dict[str, Any] = {}
+
+    def add_all(self, members: Iterable[tuple[str, bytes]]) -> None:
+        """Append members, (name, data) each."""
+        for name, data in members:
+            self.add(name, data)
 
 
 @contextlib.contextmanager

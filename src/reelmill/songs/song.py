@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from reelmill.songs.attempt import TIERS
+from reelmill.songs.attempt import TIERS, to_json
+from reelmill.songs.shards import member_name
+
+if TYPE_CHECKING:
+    from reelmill.songs.sound import Sound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,3 +26,27 @@ class Song:
 def empty_tally() -> dict[str, int]:
     """Attempts made, how many came to their end mark, and how many passed each tier."""
     return dict.fromkeys(("made", "ended", *TIERS), 0)
+
+
+def text_members(song: Song) -> list[tuple[str, bytes]]:
+    """(name, data) of the members of a song's text half, in order; nothing for a failure."""
+    if song.failure:
+        return []
+    name = member_name(song.id)
+    return [
+        (f"{name}.abc", song.facts["abc"].encode()),
+        (f"{name}.json", to_json(song.facts)),
+        (f"{name}.mid", song.midi),
+    ]
+
+
+def audio_members(song: Song, sound: Sound, extension: str) -> list[tuple[str, bytes]]:
+    """(name, data) of the members of a song's audio half, in order; nothing for a failure."""
+    if song.failure or sound.failure:
+        return []
+    name = member_name(song.id)
+    return [
+        (f"{name}.abc", song.facts["abc"].encode()),
+        (f"{name}.json", to_json(sound.facts)),
+        (f"{name}{extension}", sound.data),
+    ]

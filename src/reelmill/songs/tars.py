@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -107,8 +107,8 @@ class TarReader:
         return data
 
 
-def read_small(path: Path, extension: str) -> Iterator[tuple[str, bytes]]:
-    """(name, data) of the members with one extension, seeking past all others; nothing is hashed."""
+def read_some(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """(name, data) of the members whose name is ``wanted``, seeking past all others; nothing is hashed."""
     with path.open("rb") as file:
         while any(header := file.read(_BLOCK)):
             try:
@@ -116,7 +116,7 @@ def read_small(path: Path, extension: str) -> Iterator[tuple[str, bytes]]:
             except (tarfile.HeaderError, UnicodeDecodeError):
                 raise DamagedError(f"{path}: no tar header at byte {file.tell() - len(header)}") from None
             padded = member.size + -member.size % _BLOCK
-            if member.name.endswith(extension):
+            if wanted(member.name):
                 yield member.name, file.read(padded)[: member.size]
             else:
                 file.seek(padded, 1)

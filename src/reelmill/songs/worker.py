@@ -82,6 +82,9 @@ class Worker:
         try:
             while self._step():
                 pass
+        except BaseException:
+            self._committer.stop()
+            raise
         finally:
             # After an error the songs in hand will not come any more, and their shards are given up.
             for shard in list(self._begun):

@@ -1,0 +1,58 @@
+"""An audit finds what no hash can: a corpus that agrees with itself and is not what its plan makes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import SONGS
+from test_damage import flip_a_byte, rewrite
+
+from reelmill import durable
+from reelmill.errors import RequestError
+from reelmill.songs.audit import audit
+from reelmill.songs.generate import generate
+from reelmill.songs.plan import plan_path
+
+
+def test_songs_made_alone_are_the_same(reference: Path) -> None:
+    found = audit(reference, songs=9, seed=3, overrides=["sampling.slots=3"])
+    assert found.identical, found.describe()
+    assert len(set(found.audited)) == found.with_sound == 9
+    assert audit(reference, songs=500, seed=3).audited == list(range(SONGS))
+
+
+def test_declared_failures_are_made_again_too(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "songs"
+    overrides = ["songs.max_attempts=1", "songs.require=bars"]
+    outcome = generate(run, out, songs=40, overrides=overrides, audio=False, progress=False)
+    assert outcome.failed
+    assert audit(out, songs=40).identical
+    path = out / "text" / "shard-000000.json"
+    facts = json.loads(path.read_text())
+    facts["failed"] = [{"id": 3, "reason": "because"}]
+    path.write_text(json.dumps(facts))
+    assert any("000000003 failed with 'because'" in line for line in audit(out, songs=40).differences)
+
+
+def test_a_song_of_another_plan_is_found(songs: Path) -> None:
+    """Every hash agrees, because the forger wrote the manifest too."""
+    rewrite(songs / "text" / "shard-000002.tar", lambda members: members[:-1])
+    found = audit(songs, songs=SONGS)
+    assert [line.split(": ")[1] for line in found.differences] == [
+        f"000000023.mid is missing, made again {found.differences[0].partition('made again ')[2]}"
+    ]
+
+
+def test_another_model_is_refused(songs: Path) -> None:
+    flip_a_byte(songs / "model" / "model.safetensors")
+    with pytest.raises(durable.DamagedError, match=r"model\.safetensors"):
+        audit(songs)
+
+
+def test_an_audit_changes_nothing(songs: Path, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"sampling\.temperature"):
+        audit(songs, overrides=["sampling.temperature=0.3"])
+    before = {path: path.stat().st_mtime_ns for path in songs.rglob("*") if path.is_file()}
+    audit(songs, songs=2)
+    assert {path: path.stat().st_mtime_ns for path in songs.rglob("*") if path.is_file()} == before
+    assert plan_path(songs).is_file()
