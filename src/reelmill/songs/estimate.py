@@ -1,0 +1,148 @@
+"""What a plan will take, before it starts: disk, attempts and failures, measured on its own first songs."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from reelmill import config as configuration
+from reelmill.audio.encode import extension
+from reelmill.sampling.engine import Engine
+from reelmill.songs.attempt import TIERS
+from reelmill.songs.audit import make_songs
+from reelmill.songs.chains import Chains
+from reelmill.songs.generate import check_prompts
+from reelmill.songs.plan import Plan
+from reelmill.songs.pool import Pool
+from reelmill.songs.progress import expected_failures
+from reelmill.songs.song import Song, audio_members, empty_tally, text_members
+from reelmill.training.checkpoints import load_model, run_config
+
+_BLOCK = 512  # of a tar: each member has a header block and is filled up to whole blocks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What ``songs`` songs will take, extrapolated from the first ``sample`` of them."""
+
+    songs: int
+    sample: int
+    attempts_per_song: float
+    pass_rate: dict[str, float]  # of attempts, by tier
+    failures: float  # ids that will have no song
+    characters: float  # a song, on average
+    seconds: float  # of music a song, on average
+    text_bytes: int  # of all text tars
+    audio_bytes: int  # of all audio tars; 0 if no sound is asked for
+    free_bytes: int  # where the songs will lie
+
+    @property
+    def fits(self) -> bool:
+        """Whether the disk has room for it now."""
+        return self.text_bytes + self.audio_bytes < self.free_bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return {**asdict(self), "fits": self.fits}
+
+    def describe(self) -> str:
+        """A few lines for a person."""
+        rates = ", ".join(f"{tier} {rate:.1%}" for tier, rate in self.pass_rate.items())
+        lines = [
+            f"{self.songs:,} songs of about {self.characters:.0f} characters and {self.seconds:.1f} s "
+            f"(measured on {self.sample})",
+            f"disk: {_gigabytes(self.text_bytes)} of text, {_gigabytes(self.audio_bytes)} of sound; "
+            f"{_gigabytes(self.free_bytes)} are free",
+            f"{self.attempts_per_song:.2f} attempts a song; of attempts pass: {rates}",
+        ]
+        if self.failures >= 0.5:
+            lines.append(f"about {self.failures:.0f} ids will have no song after songs.max_attempts")
+        if not self.fits:
+            lines.append(
+                "that does not fit; audio.format=flac, audio.channels=1, audio.sample_rate=22050 "
+                "or --no-audio take less"
+            )
+        return "\n".join(lines)
+
+
+def estimate(
+    run: Path,
+    out: Path,
+    songs: int,
+    overrides: Sequence[str] = (),
+    checkpoint: str | None = None,
+    audio: bool = True,
+    seed: int = 0,
+    sample: int = 32,
+) -> Estimate:
+    """Make the first ``sample`` songs in memory and extrapolate to ``songs``. Nothing is written to ``out``.
+
+    Raises RequestError as ``generate`` does.
+    """
+    config = configuration.from_dict(configuration.to_dict(run_config(run)), str(run), overrides)
+    model = load_model(run, checkpoint)
+    check_prompts(config, model)
+    sample = min(sample, songs)
+    plan = Plan(
+        seed=seed,
+        songs=songs,
+        audio=audio,
+        sampling=config.sampling,
+        audio_settings=config.audio,
+        songs_settings=config.songs,
+        model="",
+        run=str(run),
+        checkpoint="",
+        fingerprint={},
+    )
+    made: list[Song] = []
+    text_bytes = audio_bytes = 0
+    with Pool(config.audio if audio else None) as pool:
+        chains = Chains(Engine(model, config.sampling, seed), pool, plan)
+        for song in make_songs(range(sample), chains):
+            made.append(song)
+            text_bytes += _tar_bytes(text_members(song))
+            if audio and not song.failure:
+                sound = pool.record(song.facts, song.midi).result()
+                audio_bytes += _tar_bytes(audio_members(song, sound, extension(config.audio)))
+    return _extrapolate(plan, made, text_bytes, audio_bytes, _free_bytes(out))
+
+
+def _extrapolate(plan: Plan, made: list[Song], text_bytes: int, audio_bytes: int, free: int) -> Estimate:
+    tally = Counter(empty_tally())
+    for song in made:
+        tally.update(song.tally)
+    valid = [song.facts for song in made if not song.failure]
+    factor = plan.songs / len(made)
+    passed = len(valid) / tally["made"]
+    return Estimate(
+        songs=plan.songs,
+        sample=len(made),
+        attempts_per_song=tally["made"] / len(made),
+        pass_rate={tier: tally[tier] / tally["made"] for tier in TIERS},
+        failures=plan.songs * expected_failures(passed, plan.songs_settings.max_attempts),
+        characters=sum(facts["characters"] for facts in valid) / max(1, len(valid)),
+        seconds=sum(facts["midi_seconds"] for facts in valid) / max(1, len(valid)),
+        text_bytes=round(text_bytes * factor),
+        audio_bytes=round(audio_bytes * factor),
+        free_bytes=free,
+    )
+
+
+def _tar_bytes(members: list[tuple[str, bytes]]) -> int:
+    return sum(_BLOCK + -(-len(data) // _BLOCK) * _BLOCK for _, data in members)
+
+
+def _free_bytes(place: Path) -> int:
+    place = place.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
