@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import SONGS
 from test_damage import flip_a_byte, rewrite
 
 from reelmill import durable
@@ -12,6 +11,7 @@ from reelmill.errors import RequestError
 from reelmill.songs.audit import audit
 from reelmill.songs.generate import generate
 from reelmill.songs.plan import plan_path
+from tests.songs.conftest import SONGS
 
 
 def test_songs_made_alone_are_the_same(reference: Path) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pandas
 import pytest
 import yaml
-from conftest import SONGS
 from torch.utils.data import DataLoader
 
 import reelmill
@@ -17,6 +16,7 @@ from reelmill.songs.collect import collect
 from reelmill.songs.generate import generate
 from reelmill.songs.render import render_directory
 from reelmill.songs.verify import verify
+from tests.songs.conftest import SONGS
 
 
 def test_index_summary_and_card(songs: Path) -> None:

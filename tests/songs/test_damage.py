@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import SONGS, manifests, tars
 
 from reelmill import durable
 from reelmill.songs.generate import generate
 from reelmill.songs.shards import manifest_path, tar_path
 from reelmill.songs.verify import verify
+from tests.songs.conftest import SONGS, manifests, tars
 
 Harm = Callable[[Path], None]
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from conftest import SONGS
 
 from reelmill.songs.collect import collect
 from reelmill.songs.estimate import estimate
+from tests.songs.conftest import SONGS
 
 
 def test_disk_attempts_and_length_are_foretold(run: Path, songs: Path, tmp_path: Path) -> None:

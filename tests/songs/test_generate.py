@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import SETTINGS, SONGS, manifests, tars, write_run
 
 from reelmill import durable, open_songs
 from reelmill.audio import abc2midi
@@ -20,6 +19,7 @@ from reelmill.songs.plan import plan_path, read_plan
 from reelmill.songs.render import render_directory
 from reelmill.songs.shards import read_manifest
 from reelmill.songs.verify import verify
+from tests.songs.conftest import SETTINGS, SONGS, manifests, tars, write_run
 
 
 def text_of(run: Path, out: Path, songs: int, overrides: Sequence[str] = ()) -> Outcome:

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SONGS, manifests, start, tars
 
 from reelmill.songs.shards import tar_path
 from reelmill.songs.verify import verify
+from tests.songs.conftest import SONGS, manifests, start, tars
 
 KILLS = 6
 

@@ -5,13 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import SONGS, manifests, start, tars
 
 from reelmill.audio import abc2midi
 from reelmill.songs.generate import generate
 from reelmill.songs.render import render_directory
 from reelmill.songs.tars import TarReader
 from reelmill.songs.verify import verify
+from tests.songs.conftest import SONGS, manifests, start, tars
 
 
 def test_one_process_and_three_with_other_slots_and_threads(

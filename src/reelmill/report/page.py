@@ -28,6 +28,7 @@ from reelmill.report.results import Row, result
 from reelmill.report.songs import Song, Songs, read_songs
 from reelmill.report.sound import LONGEST, Clip, clip
 from reelmill.songs.attempt import TIERS
+from reelmill.songs.tunes import read_tunes
 from reelmill.tracking.metrics import read_metrics
 from reelmill.tracking.outbox import Outbox, Position
 
@@ -162,10 +163,11 @@ def _song_numbers(songs: Songs) -> list[tuple[str, str]]:
     return numbers
 
 
-def _tier_rates(songs: Songs) -> list[tuple[str, float]]:
-    """(tier, share of attempts that passed it)."""
+def _tier_rates(songs: Songs) -> list[tuple[str, float, float | None]]:
+    """(tier, share of attempts that passed it, share of training tunes that do)."""
     attempts = songs.attempts
-    return [(tier, attempts[tier] / attempts["made"]) for tier in TIERS if attempts["made"]]
+    tunes = (read_tunes(songs.directory) or {}).get("pass_rate", {})
+    return [(tier, attempts[tier] / attempts["made"], tunes.get(tier)) for tier in TIERS if attempts["made"]]
 
 
 def _training_metrics(songs: Songs) -> list[Plot]:

@@ -66,7 +66,9 @@ def _about(plan: Plan, summary: dict[str, Any]) -> list[str]:
         ]
     for tier in ("headers", "midi", "bars"):
         if tier in summary["pass_rate"]:
-            lines.append(f"| Attempts that pass `{tier}` | {summary['pass_rate'][tier]:.1%} |")
+            tunes = summary.get("training_tunes")
+            beside = f" (training tunes: {tunes['pass_rate'][tier]:.1%})" if tunes else ""
+            lines.append(f"| Attempts that pass `{tier}` | {summary['pass_rate'][tier]:.1%}{beside} |")
     sampling = plan.sampling
     lines += [
         f"| Sampling | temperature {sampling.temperature:g}, top-k {sampling.top_k}, "

@@ -21,6 +21,7 @@ from reelmill.songs.plan import Plan, read_plan
 from reelmill.songs.shards import KINDS, Kind, check, tar_path
 from reelmill.songs.summary import Summary
 from reelmill.songs.tars import read_some
+from reelmill.songs.tunes import read_tunes
 
 INDEX, SUMMARY, CARD = "index.parquet", "summary.json", "README.md"
 
@@ -72,7 +73,7 @@ def collect(directory: Path) -> dict[str, Any]:
             if rows:
                 index.write_table(pa.Table.from_pylist(rows, schema))
     text, audio = count_half(directory, plan, "text"), count_half(directory, plan, "audio")
-    facts = summary.to_json(plan, text, audio, sizes)
+    facts = {**summary.to_json(plan, text, audio, sizes), "training_tunes": read_tunes(directory)}
     durable.write_json(directory / SUMMARY, facts)
     durable.write_text(directory / CARD, dataset_card(directory.resolve().name, plan, facts))
     return facts

@@ -15,6 +15,7 @@ from reelmill.songs.outcome import Outcome
 from reelmill.songs.plan import Plan, create_plan, grow_plan, plan_path, read_plan, require_equal
 from reelmill.songs.produce import produce
 from reelmill.songs.shards import KINDS
+from reelmill.songs.tunes import write_tunes
 from reelmill.training.checkpoints import find_checkpoint, load_model, run_config
 
 
@@ -109,6 +110,7 @@ def plan_from_run(
                 fingerprint={},
             ),
         )
+        write_tunes(directory, config.corpus)
     # Whoever came second in a race to create it is checked like everyone who comes later.
     return _agree(directory, plan, replace(_wanted(plan, config, songs, seed), model=hashed)), config, model
 
