@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from test_damage import flip_a_byte, rewrite
 
 from reelmill import durable
 from reelmill.errors import RequestError
@@ -12,6 +11,7 @@ from reelmill.songs.audit import audit
 from reelmill.songs.generate import generate
 from reelmill.songs.plan import plan_path
 from tests.songs.conftest import SONGS
+from tests.songs.test_damage import flip_a_byte, rewrite
 
 
 def test_songs_made_alone_are_the_same(reference: Path) -> None:
