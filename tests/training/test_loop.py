@@ -10,9 +10,9 @@ from training_runs import assert_equal, assert_same, weights_bytes
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
 from reelmill.tracking.metrics import read_metrics
-from reelmill.training import loop
 from reelmill.training.checkpoints import checkpoint_steps, load_model, newest_intact, verified
 from reelmill.training.loop import Trainer, train
+from reelmill.training.progress import Progress
 
 
 def interrupt_at(monkeypatch, steps):
@@ -312,7 +312,7 @@ def test_the_run_tells_what_it_is(configured, uninterrupted):
     assert json.loads((run / "vocabulary.json").read_text())["start"] == 0
     state = verified(run, 24).state
     assert (state["step"], state["finished"], state["world_size"]) == (24, True, 1)
-    assert loop.Progress(**state).result() == train(configured(), run)
+    assert Progress(**state).result() == train(configured(), run)
 
 
 def test_sample_songs_reach_the_outbox_and_change_nothing(configured, uninterrupted, tmp_path):

@@ -21,6 +21,7 @@ from reelmill.errors import DamagedError, RequestError
 from reelmill.model import VOCABULARY
 from reelmill.training.checkpoints import Checkpoint, load_vocabulary
 from reelmill.training.encoded import EncodedTunes, encode_tunes, open_encoded, transposed_copies
+from reelmill.training.held_out import keep_test_tunes
 from reelmill.training.randomness import keyed_permutation
 
 
@@ -34,7 +35,7 @@ class TrainingData:
 
 
 def prepare_data(config: Config, run: Path, checkpoint: Checkpoint | None) -> dict[str, str]:
-    """Make whatever is missing, and the run's vocabulary; returns what ``open_data`` wants.
+    """Make whatever is missing, the run's vocabulary and test tunes; returns what ``open_data`` wants.
 
     For the first process. RequestError if the tunes are no longer those that ``checkpoint`` was trained on.
     """
@@ -50,6 +51,7 @@ def prepare_data(config: Config, run: Path, checkpoint: Checkpoint | None) -> di
         if checkpoint is None:
             vocabulary = Vocabulary.from_texts(text for copies in _copies(train) for text in copies)
             vocabulary.save(run / VOCABULARY)
+            keep_test_tunes(run, corpus.tunes["test"])
         else:
             vocabulary = load_vocabulary(run, checkpoint)
         directories = {"train": str(_encoded(train, vocabulary, place))}
