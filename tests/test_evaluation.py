@@ -1,6 +1,7 @@
 """Bits per character: the same figure however tunes are put together, and honest about what it leaves out."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from reelmill import config
 from reelmill.corpus.vocabulary import END, START, Vocabulary
-from reelmill.errors import RequestError
+from reelmill.errors import DamagedError, RequestError
 from reelmill.evaluation import evaluate, evaluate_run
 from reelmill.model import TrainedModel, new_network
 from reelmill.training.loop import train
@@ -142,3 +143,29 @@ def test_what_is_no_run(tmp_path, run):
         evaluate_run(tmp_path)
     with pytest.raises(RequestError, match=r"no checkpoint '77'.*step-000006, step-000012"):
         evaluate_run(run, "77")
+
+
+def test_a_run_is_judged_by_the_tunes_it_held_out_whatever_becomes_of_the_corpus(run, tmp_path):
+    """Built again, by later code or from other tunes, a corpus may hold out what a run was trained on."""
+    before = evaluate_run(run)
+    corpus = run.parent / "corpus"
+    book = run.parent / "book.abc"
+    text = book.read_text()
+    try:
+        corpus.rename(tmp_path / "corpus")
+        book.write_text(text.replace("BcdB", "GABc"))
+        assert evaluate_run(run) == before
+    finally:
+        book.write_text(text)
+        (tmp_path / "corpus").rename(corpus)
+
+
+def test_test_tunes_that_are_not_those_held_out_are_refused(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    path = copy / "test.parquet"
+    path.write_bytes(path.read_bytes().replace(b"No. ", b"No, "))
+    with pytest.raises(DamagedError, match=r"test\.parquet: not the tunes that were held out"):
+        evaluate_run(copy)
+    path.unlink()
+    with pytest.raises(DamagedError, match=r"test\.parquet: missing.*--abc"):
+        evaluate_run(copy)

@@ -67,24 +67,22 @@ def evaluate(
 
 
 def evaluate_run(run: Path, checkpoint: str | None = None, abc: Path | None = None) -> dict[str, Any]:
-    """Score the run's test tunes, or those of an ABC file brought to canonical form first.
+    """Score the test tunes that the run keeps, or those of an ABC file brought to canonical form first.
 
     Besides what ``evaluate`` gives: ``run``, ``checkpoint`` (its name), ``step``, ``tunes_from`` ("test" or
     the file) and ``dropped``, how many tunes of the file were dropped for which reason. Raises RequestError
     if there is nothing to score.
     """
     from reelmill.training.checkpoints import find_checkpoint, load_model, run_config
+    from reelmill.training.held_out import read_test_tunes
 
     found = find_checkpoint(run, checkpoint)
     model = load_model(run, found.name)
-    settings = run_config(run).corpus
     dropped: dict[str, int] = {}
     if abc is None:
-        from reelmill.corpus.build import load_or_build
-
-        texts: Iterable[str] = load_or_build(settings).tunes["test"]["text"]
+        texts = read_test_tunes(run, found)
     else:
-        texts, dropped = canonical_tunes(abc, settings.fields)
+        texts, dropped = canonical_tunes(abc, run_config(run).corpus.fields)
     return {
         **evaluate(model, texts),
         "run": str(run),
