@@ -33,10 +33,13 @@ stop "$DIR/run/slurmdbd.pid" slurmdbd
 stop "$DIR/run/mariadbd.pid" mariadbd
 stop "$DIR/run/munged.pid" munged
 
-if grep -qF "# reelmill-devcluster $DIR" /etc/hosts; then   # not `sed -i`: in containers the file cannot be renamed
-    kept=$(grep -vxF "$(for i in 1 2 3 4; do echo "127.0.1.$i n$i # reelmill-devcluster $DIR"; done)" /etc/hosts)
-    printf '%s\n' "$kept" > /etc/hosts
-fi
+(
+    flock 9
+    if grep -qF "# reelmill-devcluster $DIR" /etc/hosts; then   # not `sed -i`: in containers it cannot be renamed
+        kept=$(grep -vxF "$(for i in 1 2 3 4; do echo "127.0.1.$i n$i # reelmill-devcluster $DIR"; done)" /etc/hosts)
+        printf '%s\n' "$kept" > /etc/hosts
+    fi
+) 9> /tmp/.reelmill-devcluster-hosts
 if [ "$(readlink /etc/slurm/slurm.conf)" = "$SLURM_CONF" ]; then rm /etc/slurm/slurm.conf; fi
 rm -f "$DIR"/run/*.pid
 echo "down; logs are in $DIR/log"

@@ -73,7 +73,9 @@ fresh_directory() {
 
 name_nodes() {  # ranks find each other by the first node's name
     local i
-    for i in $(seq $NODES); do echo "127.0.1.$i n$i # reelmill-devcluster $DIR"; done >> /etc/hosts
+    # Under a lock: another cluster may be coming up or going down.
+    (flock 9; for i in $(seq $NODES); do echo "127.0.1.$i n$i # reelmill-devcluster $DIR"; done >> /etc/hosts) \
+        9> /tmp/.reelmill-devcluster-hosts
 }
 
 write_configuration() {

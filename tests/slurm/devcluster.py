@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,19 +72,24 @@ def why_not() -> str:
 
 
 def script(name: str, directory: Path, *arguments: str) -> None:
-    # No pipes: the daemons inherit them and would keep them open.
-    done = subprocess.run(
-        ["bash", str(SCRIPTS / name), *arguments],
-        env={**os.environ, "REELMILL_DEVCLUSTER": str(directory)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        timeout=180,
-    )
-    assert done.returncode == 0, f"{name} ended with {done.returncode}; see {directory}/log"
+    """Run one of the dev cluster's scripts."""
+    with tempfile.TemporaryFile() as told:  # no pipe: the daemons inherit it and would keep it open
+        done = subprocess.run(
+            ["bash", str(SCRIPTS / name), *arguments],
+            env={**os.environ, "REELMILL_DEVCLUSTER": str(directory)},
+            stdout=told,
+            stderr=told,
+            timeout=300,
+        )
+        told.seek(0)
+        assert done.returncode == 0, f"{name} ended with {done.returncode}:\n{told.read().decode()}"
 
 
 def free_ports(count: int) -> int:
-    for first in range(20000, 30000, 50):
+    """The first of so many free ports; each of pytest-xdist's workers looks in a range of its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    begin = 20000 + worker % 10 * 1000
+    for first in range(begin, begin + 1000, 50):
         try:
             for port in range(first, first + count):
                 with socket.socket() as probe:

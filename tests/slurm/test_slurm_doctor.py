@@ -1,4 +1,4 @@
-"""The doctor on a real Slurm: each thing that can be wrong with nodes is made wrong, and found with its fix."""
+"""The doctor on a real Slurm: what can be wrong with nodes is made wrong, and found with its fix."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from devcluster import DevCluster, wait_until
 from reelmill import durable
 from reelmill.cluster.progress import newest_checkpoint
 from reelmill.cluster.requeue import read_journal
+from reelmill.cluster.songs_status import songs_status
 from reelmill.cluster.submission import submissions
 from reelmill.songs.generate import generate
 from reelmill.songs.plan import plan_path
@@ -89,6 +90,9 @@ def test_a_night_with_a_preemption_and_a_lost_node(cluster: DevCluster, recipe: 
     assert _restarts(run) > 0
     assert _restarts(songs) > 0
     assert verify(songs).intact
+    seen = songs_status(songs)
+    assert (seen.songs, seen.shards, seen.text_shards, seen.audio_shards) == (400, 40, 40, 40)
+    assert {job.stage: job.state for job in seen.jobs.jobs}["collect"] == "COMPLETED"
     for name in ("index.parquet", "summary.json", "README.md", "report.html"):
         assert (songs / name).stat().st_size
     undisturbed = tmp_path / "undisturbed"

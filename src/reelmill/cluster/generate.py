@@ -32,7 +32,7 @@ from reelmill.cluster.submission import (
     submit,
     write_job,
 )
-from reelmill.cluster.train import build_corpus, finished, training_request
+from reelmill.cluster.train import build_corpus, finished, refuse_another_run, training_request
 from reelmill.config import Config, parse
 from reelmill.errors import IncompleteError, RequestError
 
@@ -80,6 +80,7 @@ def generate_on_cluster(songs: Songs, clusters: Clusters) -> list[Submission]:
 
 def overnight(settings: Config, songs: Songs, clusters: Clusters) -> list[Submission]:
     """Submit training, planning, generation and collection, each waiting for the one before."""
+    refuse_another_run(settings, songs.run)
     if clusters["train"].scheduler == "local":
         if not finished(songs.run, settings.training.steps):
             build_corpus(settings)

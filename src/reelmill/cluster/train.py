@@ -29,6 +29,7 @@ def train_on_cluster(settings: Config, run: Path, cluster: ClusterSettings) -> S
 
     The corpus is built now: nodes may have no network.
     """
+    refuse_another_run(settings, run)
     if finished(run, settings.training.steps):
         print(f"{run} is finished; nothing to do", file=sys.stderr)
         return None
@@ -41,6 +42,13 @@ def train_on_cluster(settings: Config, run: Path, cluster: ClusterSettings) -> S
     refuse_second(run, request.stage)
     build_corpus(settings)
     return submit(request, cluster)
+
+
+def refuse_another_run(settings: Config, run: Path) -> None:
+    """RequestError if what lies in ``run`` could not go on with these settings."""
+    from reelmill.training.run_directory import refuse_other_settings  # torch comes with it
+
+    refuse_other_settings(settings, run)
 
 
 def finished(run: Path, steps: int) -> bool:

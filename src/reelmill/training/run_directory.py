@@ -32,11 +32,17 @@ def opened_run(config: Config, run: Path) -> Iterator[None]:
         durable.raise_explained(error, run)
     with held_lock(run):
         clean_temporaries(run)
-        path = run / CONFIG
-        if path.is_file() and checkpoint_steps(run):
-            _check_same(configuration.load(path), config, run)
-        durable.write_text(path, configuration.to_yaml(config))
+        refuse_other_settings(config, run)
+        durable.write_text(run / CONFIG, configuration.to_yaml(config))
         yield
+
+
+def refuse_other_settings(config: Config, run: Path) -> None:
+    """RequestError if ``run`` could not go on with ``config``; asked before a job is queued for it."""
+    _check_place(run)
+    path = run / CONFIG
+    if path.is_file() and checkpoint_steps(run):
+        _check_same(configuration.load(path), config, run)
 
 
 def _check_place(run: Path) -> None:
