@@ -65,7 +65,7 @@ fresh_directory() {
         [ -e "$DIR/.reelmill-devcluster" ] || refuse "$DIR exists and is not a dev cluster's; set REELMILL_DEVCLUSTER"
         rm -rf "$DIR"
     fi
-    mkdir -p "$DIR"/{munge,state,log,run,database,devices,node-disk}
+    mkdir -p "$DIR"/{munge,state,log,run,database,database-tmp,devices,node-disk}
     touch "$DIR/.reelmill-devcluster"
     chmod 755 "$DIR" "$DIR/munge"        # munged refuses directories that a group may write
     (umask 077; head -c 128 /dev/urandom > "$DIR/munge/key")
@@ -164,6 +164,7 @@ start_munge() {
 
 start_accounting() {  # sacct is how an ended job's fate is known; slurmctld must find its cluster already there
     local database=(mariadb --no-defaults -S "$DIR/run/database.sock" -u root)
+    export TMPDIR=$DIR/database-tmp   # in /tmp two of them trip over each other's tables
     mariadb-install-db --no-defaults --user=root --datadir="$DIR/database" --skip-test-db \
         --auth-root-authentication-method=normal > "$DIR/log/database-install.log" 2>&1
     setsid mariadbd --no-defaults --user=root --datadir="$DIR/database" --socket="$DIR/run/database.sock" \
@@ -174,6 +175,7 @@ start_accounting() {  # sacct is how an ended job's fate is known; slurmctld mus
     wait_until 60 "${database[@]}" -e 'select 1'
     "${database[@]}" -e "create database slurm_accounting; create user slurm@'127.0.0.1' identified by 'slurm';
         grant all on slurm_accounting.* to slurm@'127.0.0.1';"
+    unset TMPDIR
     slurmdbd
     wait_until 60 sacctmgr -n show cluster
     sacctmgr -i add cluster devcluster > /dev/null
