@@ -173,6 +173,8 @@ def _generate(options: argparse.Namespace) -> int:
     if options.prompt:
         prompts = [prompt.replace("\\n", "\n") for prompt in options.prompt]
         overrides.append(f"songs.prompts={json.dumps(prompts)}")
+    if options.dry_run:
+        return _estimate(options, overrides)
     outcome = generate(
         options.source,
         options.out,
@@ -189,6 +191,27 @@ def _generate(options: argparse.Namespace) -> int:
     else:
         print(outcome.describe())
     return 0 if outcome.complete else 1
+
+
+def _estimate(options: argparse.Namespace, overrides: list[str]) -> int:
+    from reelmill.songs.estimate import estimate
+
+    if options.out is None or options.songs is None:
+        raise RequestError("--dry-run needs a run, --songs N and --out DIR")
+    foretold = estimate(
+        options.source,
+        options.out,
+        options.songs,
+        overrides,
+        options.checkpoint,
+        audio=not options.no_audio,
+        seed=options.seed or 0,
+    )
+    if options.json:
+        _print_json(foretold.to_json())
+    else:
+        print(foretold.describe())
+    return 0 if foretold.fits else 1
 
 
 def _render(options: argparse.Namespace) -> int:
@@ -237,6 +260,17 @@ def _verify(options: argparse.Namespace) -> int:
     else:
         print(verification.describe())
     return 0 if verification.intact else 1
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from reelmill.songs.audit import audit
+
+    result = audit(options.directory, options.songs, options.seed, options.overrides)
+    if options.json:
+        _print_json(result.to_json())
+    else:
+        print(result.describe())
+    return 0 if result.identical else 1
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -323,6 +357,14 @@ def _collect_options(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
+def _audit_options(parser: argparse.ArgumentParser) -> None:
+    _directory(parser)
+    _overrides(parser)
+    parser.add_argument("--songs", type=int, default=20, metavar="K", help="how many; default 20")
+    parser.add_argument("--seed", type=int, metavar="S", help="which ones; default another each time")
+    _json(parser)
+
+
 def _corpus_get_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help="see reelmill corpus list")
 
@@ -376,6 +418,7 @@ def _generate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-audio", action="store_true", help="text and MIDI only; reelmill render adds audio"
     )
+    parser.add_argument("--dry-run", action="store_true", help="say what it will take; make nothing")
     _shard(parser)
     _json(parser)
 
@@ -416,6 +459,7 @@ COMMANDS: dict[str, Command] = {
     "render": Command("Audio for a songs directory or for tune books.", _render_options, _render),
     "collect": Command("Index, summary and dataset card of a songs directory.", _collect_options, _collect),
     "verify": Command("Check that a corpus is complete, intact and exactly once.", _directory_json, _verify),
+    "audit": Command("Make random songs again and compare the bytes.", _audit_options, _audit),
     "report": Command("Write report.html for songs or a run.", _directory, _report),
     "status": Command("What is done, running and missing of a run or of songs.", _status_options, _status),
     "doctor": Command("Check this machine, or a cluster, before anyone waits.", _doctor_options, _doctor),
