@@ -100,6 +100,8 @@ def verify_directory(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise DamagedError(f"{path / MANIFEST}: lists no files")
     for name, expected in manifest["files"].items():
+        if not isinstance(expected, dict) or not {"bytes", "sha256"} <= expected.keys():
+            raise DamagedError(f"{path / MANIFEST}: does not say what {name} is")
         verify_file(path / name, expected["bytes"], expected["sha256"])
     return manifest
 

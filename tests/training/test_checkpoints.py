@@ -75,6 +75,22 @@ def test_a_manifest_that_lists_too_little_is_damage(tmp_path):
         verified(tmp_path, 5)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "state.json", "manifest.json"])
+def test_any_flipped_bit_is_damage_or_changes_nothing(tmp_path, name):
+    write_checkpoint(tmp_path, snapshot(5))
+    path = tmp_path / "checkpoints" / "step-000005" / name
+    whole = path.read_bytes()
+    for place in range(0, len(whole), max(1, len(whole) // 500)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
+        try:
+            state = verified(tmp_path, 5).state
+        except DamagedError as error:
+            assert "step-000005" in str(error)
+            continue
+        assert name == "manifest.json"  # in which blanks mean nothing
+        assert state == {"step": 5}
+
+
 class Evil:
     def __reduce__(self):
         return exec, ("import pathlib; pathlib.Path('executed').touch()",)
