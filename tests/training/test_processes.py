@@ -8,7 +8,7 @@ import pytest
 from training_runs import Trainers, assert_same
 
 from reelmill.tracking.metrics import read_metrics
-from reelmill.training.checkpoints import verified
+from reelmill.training.checkpoints import find_checkpoint, verified
 from reelmill.training.loop import train
 
 STREAM = ("training.batches=stream",)
@@ -58,6 +58,24 @@ def test_the_number_of_processes_may_change_on_the_way(tiny, alone, tmp_path):
     stop_after(2, run, tiny(*EXACT), 11, signal.SIGUSR2)
     finish(1, run, tiny(*EXACT))
     assert_same(run, alone, 24)
+
+
+def test_from_four_processes_to_three(tiny, configured, tmp_path):
+    """Uneven shares of 6 rows, and neither number of processes sums as one process does."""
+    recipe = (*STREAM, "training.steps=60")
+    train(configured(*recipe), tmp_path / "one")
+    run = tmp_path / "run"
+    stop_after(4, run, tiny(*recipe), 20, signal.SIGTERM)
+    stopped_at = find_checkpoint(run, "last").step
+    assert 20 <= stopped_at < 60
+    finish(3, run, tiny(*recipe))
+    one, several = (read_metrics(place / "metrics.jsonl") for place in (tmp_path / "one", run))
+    assert [record["step"] for record in several] == list(range(1, 61))
+    assert [record["batch"] for record in several] == [record["batch"] for record in one]
+    for key in ("loss", "validation_bits_per_char"):
+        assert [record.get(key) for record in several] == pytest.approx(
+            [record.get(key) for record in one], abs=1e-3
+        )
 
 
 def stop_after(world, run, overrides, step, number):
