@@ -26,7 +26,7 @@ from reelmill.songs.plan import Plan, plan_path, read_plan
 from reelmill.songs.pool import Pool
 from reelmill.songs.produce import require_same_bytes
 from reelmill.songs.shards import Kind, member_name, read_manifest, shard_numbers, tar_path
-from reelmill.songs.song import Song, audio_members, text_members
+from reelmill.songs.song import Member, Song, audio_members, text_members
 from reelmill.songs.sound import Sound
 from reelmill.songs.tars import read_some
 
@@ -115,7 +115,7 @@ def _choose(directory: Path, plan: Plan, songs: int, generator: random.Random) -
 
 
 def _differences(
-    directory: Path, kind: Kind, shard: int, song: Song, failure: str, members: list[tuple[str, bytes]]
+    directory: Path, kind: Kind, shard: int, song: Song, failure: str, members: list[Member]
 ) -> list[str]:
     """What lies in the shard under a song's id and is not what was made again."""
     path = tar_path(directory, kind, shard)
@@ -133,5 +133,5 @@ def _differences(
     return lines
 
 
-def _size(data: bytes | None) -> str:
+def _size(data: bytes | memoryview | None) -> str:
     return "missing" if data is None else f"{len(data)} bytes ({hashlib.sha256(data).hexdigest()[:12]})"

@@ -1,7 +1,7 @@
 """What a child process of the pool does: judges texts and records songs, one request at a time.
 
-Requests come on standard input and replies go to standard output, each a frame of JSON and bytes. The child
-ends when its input does, so it never outlives its parent, however that dies. Run with ``python -m``.
+Requests and replies are frames on a socket, which the child finds as its standard input. It ends when the
+other end is gone, so it never outlives its parent, however that dies. Run with ``python -m``.
 
 It is a process because pure Python and the synthesizer both hold the interpreter's lock, which the sampler
 needs; and because a crash here costs one request.
@@ -10,14 +10,11 @@ needs; and because a crash here costs one request.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import resource
 import signal
-import struct
-import sys
+import socket
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,44 +22,29 @@ from reelmill.audio.process import ToolError
 from reelmill.audio.settings import AudioSettings
 from reelmill.config import parse
 from reelmill.errors import RequestError
-
-Frame = tuple[dict[str, Any], bytes]
-LENGTHS = struct.Struct(">QQ")  # of the JSON and of the bytes
+from reelmill.songs.channel import Channel, Frame
 
 MACHINE, REQUEST, BUG = "machine", "request", "bug"
 _MEMORY = 16 << 30  # bytes of address space
 
 
-def pack(header: dict[str, Any], payload: bytes = b"") -> list[bytes]:
-    """A frame as the pieces to be written."""
-    text = json.dumps(header).encode()
-    return [LENGTHS.pack(len(text), len(payload)) + text, payload]
-
-
-def unpack(read: Callable[[int], bytes]) -> Frame:
-    """The next frame; ``read`` returns exactly as many bytes as it is asked for, or raises EOFError."""
-    text, payload = LENGTHS.unpack(read(LENGTHS.size))
-    return json.loads(read(text)), read(payload)
-
-
 def main() -> None:
-    """Serve until the input ends. The first request carries the audio settings, or null."""
+    """Serve until the parent is gone. The first request carries the audio settings, or null."""
     # A notice to stop is the parent's to act on.
     for notice in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(notice, signal.SIG_IGN)
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY if hard == -1 else min(_MEMORY, hard), hard))
-    # Whatever a library prints must not land between the frames.
-    replies = os.dup(1)
+    channel = Channel(socket.socket(fileno=os.dup(0)))
+    # No program started here may meet the socket, and what a library prints is not for standard output.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     try:
-        settings = unpack(_read)[0]["audio"]
+        settings = channel.receive()[0]["audio"]
         answer = _Answers(parse(AudioSettings, settings, "the plan") if settings else None)
         while True:
-            header, payload = unpack(_read)
-            for piece in pack(*_guarded(answer, header, payload)):
-                _write(replies, piece)
-    except (EOFError, BrokenPipeError):
+            channel.send(*_guarded(answer, *channel.receive()))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
 
 
@@ -73,7 +55,7 @@ class _Answers:
         self._settings = settings
         self._renderer: Any = None
 
-    def __call__(self, header: dict[str, Any], payload: bytes) -> Frame:
+    def __call__(self, header: dict[str, Any], payload: bytes | memoryview) -> Frame:
         if header["task"] == "judge":
             return self._judge(header)
         if header["task"] == "versions":
@@ -85,7 +67,7 @@ class _Answers:
 
             directory, *arguments = header["arguments"]
             return examine(Path(directory), *arguments).to_json(), b""
-        return self._record(header["facts"], payload)
+        return self._record(header["facts"], bytes(payload))
 
     def _judge(self, header: dict[str, Any]) -> Frame:
         from reelmill.songs.attempt import judge
@@ -109,7 +91,7 @@ class _Answers:
         return self._settings
 
 
-def _guarded(answer: _Answers, header: dict[str, Any], payload: bytes) -> Frame:
+def _guarded(answer: _Answers, header: dict[str, Any], payload: bytes | memoryview) -> Frame:
     try:
         return answer(header, payload)
     except RequestError as error:
@@ -118,19 +100,6 @@ def _guarded(answer: _Answers, header: dict[str, Any], payload: bytes) -> Frame:
         return {"error": MACHINE, "message": f"{type(error).__name__}: {error}"}, b""
     except Exception:
         return {"error": BUG, "message": traceback.format_exc()}, b""
-
-
-def _read(size: int) -> bytes:
-    data = sys.stdin.buffer.read(size)
-    if len(data) != size:
-        raise EOFError
-    return data
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from reelmill.songs.generate import check_prompts
 from reelmill.songs.plan import Plan
 from reelmill.songs.pool import Pool
 from reelmill.songs.progress import expected_failures
-from reelmill.songs.song import Song, audio_members, empty_tally, text_members
+from reelmill.songs.song import Member, Song, audio_members, empty_tally, text_members
 from reelmill.training.checkpoints import load_model, run_config
 
 _BLOCK = 512  # of a tar: each member has a header block and is filled up to whole blocks
@@ -133,7 +133,7 @@ def _extrapolate(plan: Plan, made: list[Song], text_bytes: int, audio_bytes: int
     )
 
 
-def _tar_bytes(members: list[tuple[str, bytes]]) -> int:
+def _tar_bytes(members: list[Member]) -> int:
     return sum(_BLOCK + -(-len(data) // _BLOCK) * _BLOCK for _, data in members)
 
 

@@ -107,8 +107,9 @@ def _numbers(facts: dict[str, Any]) -> bytes:
     return json.dumps(facts, sort_keys=True).encode()
 
 
-def _digest(*pieces: bytes) -> str:
+def _digest(*pieces: bytes | memoryview) -> str:
     digest = hashlib.sha256()
     for piece in pieces:
-        digest.update(len(piece).to_bytes(8, "big") + piece)
+        digest.update(len(piece).to_bytes(8, "big"))
+        digest.update(piece)
     return digest.hexdigest()

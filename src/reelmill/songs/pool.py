@@ -8,31 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import itertools
 import os
 import queue
-import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import reelmill
 from reelmill.audio.process import ToolError
 from reelmill.audio.settings import AudioSettings
 from reelmill.errors import RequestError
 from reelmill.songs import child
 from reelmill.songs.attempt import Judgement
+from reelmill.songs.channel import Channel, Frame
 from reelmill.songs.examine import Examination
 from reelmill.songs.sound import Sound
 
 _SECONDS = 300  # a request that takes longer is stuck
 _TRIES = 3
-_PIPE_BYTES = 1 << 20
+_SOURCES = str(Path(reelmill.__file__).parents[1])
 _JUDGE, _RECORD, _STOP = 0, 1, 2  # in order of urgency: the sampler waits for judgements
 
 
@@ -57,7 +57,7 @@ class Pool:
     def judge(self, abc: str, ended: bool, max_length: int) -> Future[Judgement]:
         """The judgement of a sampled text (``attempt.judge``)."""
         header = {"task": "judge", "abc": abc, "ended": ended, "max_length": max_length}
-        return self._ask(_JUDGE, header, b"", lambda fields, data: Judgement(**fields, data=data))
+        return self._ask(_JUDGE, header, b"", lambda fields, data: Judgement(**fields, data=bytes(data)))
 
     def record(self, facts: dict[str, Any], midi: bytes) -> Future[Sound]:
         """The sound of a song (``sound.record``)."""
@@ -138,7 +138,7 @@ class _Request:
     future: Future[Any]
     faults: list[str] = dataclasses.field(default_factory=list)
 
-    def settle(self, reply: child.Frame) -> None:
+    def settle(self, reply: Frame) -> None:
         fields, data = reply
         kind = fields.get("error")
         if kind is None:
@@ -169,58 +169,44 @@ class _ChildLostError(Exception):
 
 class _Child:
     def __init__(self, audio: dict[str, Any] | None) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "reelmill.songs.child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            bufsize=0,
-        )
-        assert self._process.stdin and self._process.stdout
-        self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
-        with contextlib.suppress(OSError, AttributeError):
-            fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[attr-defined,unused-ignore]
-        self._poll = select.poll()
-        self._poll.register(self._output, select.POLLIN)
-        self._send({"audio": audio}, b"")
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # -P: whatever lies in the working directory is not imported; this package is, wherever it lies.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "reelmill.songs.child"],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join([_SOURCES, os.environ.get("PYTHONPATH", "")]).rstrip(
+                        os.pathsep
+                    ),
+                    "OMP_NUM_THREADS": "1",
+                    "OPENBLAS_NUM_THREADS": "1",
+                },
+            )
+        self._channel = Channel(ours)
+        self._send({"audio": audio})
 
-    def ask(self, header: dict[str, Any], payload: bytes) -> child.Frame:
+    def ask(self, header: dict[str, Any], payload: bytes) -> Frame:
         self._send(header, payload)
-        deadline = time.monotonic() + _SECONDS
         try:
-            return child.unpack(lambda size: self._read(size, deadline))
-        except EOFError:
+            return self._channel.receive(_SECONDS)
+        except TimeoutError:
+            raise _ChildLostError("took too long") from None
+        except (EOFError, ConnectionResetError):
             raise _ChildLostError(self._ending()) from None
 
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                pipe.close()
+        self._channel.close()
 
-    def _send(self, header: dict[str, Any], payload: bytes) -> None:
+    def _send(self, header: dict[str, Any], payload: bytes = b"") -> None:
         try:
-            for piece in child.pack(header, payload):
-                view = memoryview(piece)
-                while view:
-                    view = view[os.write(self._input, view) :]
-        except BrokenPipeError:
+            self._channel.send(header, payload)
+        except (BrokenPipeError, ConnectionResetError):
             raise _ChildLostError(self._ending()) from None
-
-    def _read(self, size: int, deadline: float) -> bytes:
-        data = bytearray(size)
-        view = memoryview(data)
-        while view:
-            ready = self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-            if not ready:
-                raise _ChildLostError("took too long")
-            count = os.readv(self._output, [view])
-            if not count:
-                raise EOFError
-            view = view[count:]
-        return bytes(data)
 
     def _ending(self) -> str:
         code = self._process.wait()

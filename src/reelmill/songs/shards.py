@@ -110,7 +110,7 @@ class Commit:
         self.facts: dict[str, Any] = {}  # first, count, failed, attempts
         self.made_by: dict[str, Any] = {}
 
-    def add_all(self, members: Iterable[tuple[str, bytes]]) -> None:
+    def add_all(self, members: Iterable[tuple[str, bytes | memoryview]]) -> None:
         """Append members, (name, data) each."""
         for name, data in members:
             self.add(name, data)

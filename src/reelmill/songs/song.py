@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from reelmill.songs.sound import Sound
 
 
+Member = tuple[str, bytes | memoryview]
+"""A file in a tar: name and data."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Song:
     """The facts of a song's ID.json and its MIDI; or ``failure`` says why there is no song of that id."""
@@ -28,7 +32,7 @@ def empty_tally() -> dict[str, int]:
     return dict.fromkeys(("made", "ended", *TIERS), 0)
 
 
-def text_members(song: Song) -> list[tuple[str, bytes]]:
+def text_members(song: Song) -> list[Member]:
     """(name, data) of the members of a song's text half, in order; nothing for a failure."""
     if song.failure:
         return []
@@ -40,7 +44,7 @@ def text_members(song: Song) -> list[tuple[str, bytes]]:
     ]
 
 
-def audio_members(song: Song, sound: Sound, extension: str) -> list[tuple[str, bytes]]:
+def audio_members(song: Song, sound: Sound, extension: str) -> list[Member]:
     """(name, data) of the members of a song's audio half, in order; nothing for a failure."""
     if song.failure or sound.failure:
         return []

@@ -16,7 +16,7 @@ from reelmill.audio.settings import AudioSettings
 class Sound:
     """``data`` is a sound file, ``facts`` the ID.json beside it; ``failure`` says why there is no sound."""
 
-    data: bytes = b""
+    data: bytes | memoryview = b""
     facts: dict[str, Any]
     failure: str = ""
 

@@ -32,7 +32,7 @@ class TarWriter:
         """Hex digest of what has been written so far."""
         return self._hash.hexdigest()
 
-    def add(self, name: str, data: bytes) -> None:
+    def add(self, name: str, data: bytes | memoryview) -> None:
         """Append one member."""
         self._write(_header(name, len(data)))
         self._write(data)
@@ -43,7 +43,7 @@ class TarWriter:
         self._write(bytes(2 * _BLOCK))
         self._write(bytes(-self.bytes % tarfile.RECORDSIZE))
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         self._file.write(data)
         self._hash.update(data)
         self.bytes += len(data)
