@@ -62,12 +62,15 @@ def test_songs_that_cannot_be_heard_are_declared(run: Path, tmp_path: Path) -> N
     assert found.intact and (found.songs, found.silent) == (9, 9)
 
 
-def test_a_model_that_knows_nothing_still_ends(model: TrainedModel, tmp_path: Path) -> None:
+def test_a_model_that_knows_nothing_still_ends(
+    model: TrainedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     network = new_network(model.settings, model.vocabulary.size, seed=4)
     run = write_run(tmp_path / "run", replace(model, network=network.eval()), SETTINGS)
-    outcome = text_of(run, tmp_path / "songs", songs=10, overrides=["songs.max_attempts=3"])
+    outcome = text_of(run, tmp_path / "songs", songs=10, overrides=["songs.max_attempts=15"])
     assert outcome.complete and outcome.songs == 0 and len(outcome.failed) == 10
-    assert outcome.attempts["made"] == 30
+    assert outcome.attempts["made"] == 150
+    assert "attempts is a song; the last: " in caplog.text
     assert verify(tmp_path / "songs").intact
 
 

@@ -29,6 +29,8 @@ class Chains:
 
     def __init__(self, engine: Engine, pool: Pool, plan: Plan) -> None:
         self.tally = empty_tally()  # of every attempt judged here
+        self.passed = 0  # attempts that became songs
+        self.last_reason = ""  # why an attempt did not
         self._engine, self._pool, self._plan = engine, pool, plan
         self._chains: dict[int, _Chain] = {}
         self._retries: list[Attempt] = []
@@ -86,6 +88,8 @@ class Chains:
             self.tally[name] += 1
         reason = judgement.reason(self._plan.songs_settings.require)
         attempts = attempt.number + 1
+        self.passed += not reason
+        self.last_reason = reason or self.last_reason
         if not reason:
             song = Song(
                 id=attempt.song,

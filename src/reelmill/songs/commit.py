@@ -29,12 +29,13 @@ from reelmill.songs.sound import Sound
 
 @dataclass(kw_only=True)
 class InHand:
-    """A shard being made: a future for each of its songs, in order of ids."""
+    """A shard being made: a future for each song not yet taken up, in order of ids."""
 
     work: Work
-    songs: list[Future[Song]]
+    songs: deque[Future[Song]]
     attempts_before: dict[str, int] = field(default_factory=empty_tally)  # of songs from a shorter shard
-    taken_up: int = 0  # songs, in order
+    taken_up: int = 0  # ids, in order
+    failed: int = 0  # of them
     began: float = field(default_factory=time.monotonic)
 
 
@@ -97,9 +98,8 @@ class Committer:
 
     def _fault(self, shard: InHand) -> str:
         """Finish a shard; the fault of the machine that prevented it, or ""."""
-        left = deque(shard.songs)
         try:
-            self._commit(shard, left)
+            self._commit(shard)
         except CancelledError:
             return "given up"
         except ToolError as error:
@@ -107,11 +107,11 @@ class Committer:
         except (_SupersededError, FileNotFoundError):
             pass  # another worker has finished it and tidied up ours
         finally:
-            for song in left:
+            for song in shard.songs:
                 song.add_done_callback(lambda _: self._waiting(-1))
         return ""
 
-    def _commit(self, shard: InHand, left: deque[Future[Song]]) -> None:
+    def _commit(self, shard: InHand) -> None:
         work, directory = shard.work, self._directory
         with contextlib.ExitStack() as outer:
             audio = outer.enter_context(committing(directory, "audio", work.shard)) if work.audio else None
@@ -119,9 +119,8 @@ class Committer:
             with contextlib.ExitStack() as inner:
                 text = inner.enter_context(committing(directory, "text", work.shard)) if work.text else None
                 failed, tally = [], Counter(shard.attempts_before)
-                while left:
-                    song = self._take_up(left)
-                    self._on_song(shard, song)
+                while shard.songs:
+                    song = self._take_up(shard)
                     tally.update(song.tally)
                     if song.failure:
                         failed.append(Failure(id=song.id, reason=song.failure))
@@ -148,16 +147,20 @@ class Committer:
                 raise CancelledError
             sounds.write_one()
 
-    def _take_up(self, left: deque[Future[Song]]) -> Song:
+    def _take_up(self, shard: InHand) -> Song:
+        """Wait for the next song. What has been taken up is no longer kept in memory."""
         if self._stopped:
             raise CancelledError
-        self.starved = not left[0].done()
+        self.starved = not shard.songs[0].done()
         try:
-            song = left[0].result()
+            song = shard.songs[0].result()
         finally:
             self.starved = False
-        left.popleft()
+        shard.songs.popleft()
+        shard.taken_up += 1
+        shard.failed += bool(song.failure)
         self._waiting(-1)
+        self._on_song(shard, song)
         return song
 
     def _describe(

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from reelmill import durable
+from reelmill.errors import RequestError
 
 EXPIRY = 90.0  # seconds
 _RENEWALS = 6  # in the time of EXPIRY
@@ -98,7 +99,7 @@ class Leases:
             for shard, facts in held.items():
                 path = _path(self._directory, shard)
                 # A lease that cannot be renewed goes stale, and then somebody else makes the same bytes.
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, RequestError):
                     if self._is_mine(path):
                         self._write(path, facts)
 

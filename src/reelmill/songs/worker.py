@@ -7,6 +7,7 @@ the next have begun. What is finished and not yet written is bounded, so a slow 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -27,7 +28,10 @@ from reelmill.songs.shares import Share, Work
 from reelmill.songs.song import Song, empty_tally
 from reelmill.songs.stored import stored_songs
 
+_log = logging.getLogger(__name__)
+
 _LOOK_AGAIN = 1.0  # seconds between two looks for work where there was none
+_HOPELESS = 128  # attempts
 _BACKLOG = 2000  # songs that may wait for the committer before the sampler does
 
 
@@ -74,6 +78,7 @@ class Worker:
         self._begun: list[InHand] = []
         self._to_begin: deque[tuple[int, Future[Song]]] = deque()
         self._next_look = 0.0
+        self._warned = False
         self._changed = threading.Event()
         self._committer = Committer(directory, pool, extension, made_by, self._take_song, self._take_shard)
 
@@ -88,7 +93,7 @@ class Worker:
         finally:
             # After an error the songs in hand will not come any more, and their shards are given up.
             for shard in list(self._begun):
-                for song in shard.songs:
+                for song in list(shard.songs):
                     song.cancel()
             self._committer.close()
         if self._committer.error:
@@ -105,6 +110,7 @@ class Worker:
         if self._chains and self._chains.active and not congested:
             began = time.monotonic()
             self._chains.advance()
+            self._warn_if_hopeless(self._chains)
             self.made.sampling_seconds += time.monotonic() - began
         elif self._committer.in_hand:
             self._changed.wait(0.05)
@@ -112,6 +118,12 @@ class Worker:
         else:
             return False
         return True
+
+    def _warn_if_hopeless(self, chains: Chains) -> None:
+        made = chains.tally["made"]
+        if not self._warned and made >= _HOPELESS and not chains.passed:
+            self._warned = True
+            _log.warning("none of the first %d attempts is a song; the last: %s", made, chains.last_reason)
 
     def _fill(self) -> None:
         """Begin songs while slots are free and what is finished does not pile up."""
@@ -154,10 +166,9 @@ class Worker:
         unknown = {song: future for song, future in songs.items() if not future.done()}
         self._to_begin.extend(unknown.items())
         work = replace(work, text=work.text or bool(unknown))
-        return InHand(work=work, songs=list(songs.values()), attempts_before=before)
+        return InHand(work=work, songs=deque(songs.values()), attempts_before=before)
 
     def _take_song(self, shard: InHand, song: Song) -> None:
-        shard.taken_up += 1
         self._leases.report(shard.work.shard, shard.taken_up)
         self._on_song(song)
 
@@ -168,9 +179,8 @@ class Worker:
             self._give_up(shard.work, fault)
         else:
             self.made.shards.append(shard.work.shard)
-            songs = [song.result() for song in shard.songs]
-            self.made.failed += sum(bool(song.failure) for song in songs)
-            self.made.songs += sum(not song.failure for song in songs)
+            self.made.failed += shard.failed
+            self.made.songs += shard.taken_up - shard.failed
         self._changed.set()
 
     def _give_up(self, work: Work, fault: str) -> None:
