@@ -10,6 +10,7 @@ bytes on the wire are those of an ordinary all-reduce as long as shares are equa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 import torch.distributed as dist
@@ -77,19 +78,21 @@ def exchange(mine: OrderedSum, pieces: Sequence[range], rank: int) -> Tensor:
     if size == 1:
         return mine.total()
     held = [nodes_of(share) for share in pieces]
-    length = mine.values[0].numel() // size
-    sent = torch.stack(mine.values).view(-1, size, length).transpose(0, 1).contiguous()
-    received = sent.new_empty(sum(map(len, held)), length)
-    dist.all_to_all_single(
-        received.view(-1),
-        sent.view(-1),
-        output_split_sizes=[len(nodes) * length for nodes in held],
-        input_split_sizes=[len(held[rank]) * length] * size,
+    others = [other for other in range(size) if other != rank]
+    slices = [value.view(size, -1) for value in mine.values]  # of each node, one for each process
+    received = [[torch.empty_like(slices[0][rank]) for _ in nodes] for nodes in held]
+    received[rank] = [value[rank] for value in slices]
+    _send_and_receive(
+        [(value[other], other) for other in others for value in slices],
+        [(value, other) for other in others for value in received[other]],
     )
-    slice_sum = OrderedSum()
-    for node, value in zip((node for nodes in held for node in nodes), received, strict=True):
-        slice_sum.add(node, value)
-    return _gather_slices(slice_sum.total(), rank, size)
+    total = OrderedSum()
+    for node, value in zip(chain(*held), chain(*received), strict=True):
+        total.add(node, value)
+    whole = slices[0]  # all of it but this process's slice has been sent
+    whole[rank].copy_(total.total())
+    _send_and_receive([(whole[rank], other) for other in others], [(whole[other], other) for other in others])
+    return whole.view(-1)
 
 
 def padded(length: int, processes: int) -> int:
@@ -97,13 +100,10 @@ def padded(length: int, processes: int) -> int:
     return -(-length // processes) * processes
 
 
-def _gather_slices(mine: Tensor, rank: int, size: int) -> Tensor:
-    # Sending to each other in pairs: gloo's own all-gather was several times slower.
-    whole = mine.new_empty(size, mine.numel())
-    whole[rank].copy_(mine)
-    others = [other for other in range(size) if other != rank]
-    sends = [dist.P2POp(dist.isend, mine, other) for other in others]
-    receives = [dist.P2POp(dist.irecv, whole[other], other) for other in others]
+def _send_and_receive(sent: list[tuple[Tensor, int]], received: list[tuple[Tensor, int]]) -> None:
+    """Send tensors to other processes, and fill tensors with what these send, in the order given."""
+    # In pairs: gloo's own all-to-all and all-gather take three times as long.
+    sends = [dist.P2POp(dist.isend, value, other) for value, other in sent]
+    receives = [dist.P2POp(dist.irecv, value, other) for value, other in received]
     for work in dist.batch_isend_irecv(sends + receives):
         work.wait()
-    return whole.view(-1)
