@@ -9,6 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
+
 from reelmill import durable
 from reelmill.errors import DamagedError
 from reelmill.training.checkpoints import Checkpoint
@@ -18,14 +21,17 @@ TEST_TUNES = "test.parquet"
 
 def keep_test_tunes(run: Path, tunes: Any) -> None:
     """Write the ``text`` of a data set of tunes into ``run``."""
-    with durable.replacing(run / TEST_TUNES) as partial:
-        tunes.select_columns(["text"]).to_parquet(str(partial))
+    schema = pyarrow.schema([("text", pyarrow.string())])
+    with (
+        durable.replacing(run / TEST_TUNES) as partial,
+        pyarrow.parquet.ParquetWriter(partial, schema) as file,
+    ):
+        for batch in tunes.iter(batch_size=1000):
+            file.write_table(pyarrow.table({"text": batch["text"]}, schema=schema))
 
 
 def read_test_tunes(run: Path, checkpoint: Checkpoint) -> list[str]:
     """The tunes held out since the run began; DamagedError if they are not those of ``checkpoint``."""
-    import pyarrow.parquet
-
     path = run / TEST_TUNES
     if not path.is_file():
         raise DamagedError(f"{path}: missing; a file of other tunes can be scored with --abc")
