@@ -85,8 +85,9 @@ write_configuration() {
 
     cat > "$DIR/slurm.conf" << X
 ClusterName=devcluster
-# Ids not used before, or submitit would take an old job's result for a new one's.
-FirstJobId=$(( $(date +%s) % 60000 * 1000 + 1 ))
+# Ids not used before, or submitit would take an old job's result for a new one's; nor by a cluster beside this
+# one, or ranks of two jobs would meet on one port.
+FirstJobId=$(( $(date +%s) % 60000 * 1000 + PORT / 10 % 1000 + 1 ))
 SlurmctldHost=$HOST(127.0.0.1)
 SlurmctldPort=$PORT
 SlurmUser=root

@@ -149,3 +149,21 @@ def test_only_the_first_rank_says_that_work_is_left(rank_number: str, expected: 
         [sys.executable, "-c", program], env={**os.environ, "RANK": rank_number}, timeout=60
     )
     assert done.returncode == expected
+
+
+def test_work_that_is_left_ends_well_and_is_known_by_its_note(job: Path, tmp_path: Path) -> None:
+    body = """
+from reelmill.cluster import task
+def work():
+    step(10 * start)
+    return start == 2
+task.run(work)
+"""
+    run_here(job, TWO, rank(tmp_path, body))
+    events = read_journal(job.with_name("journal-0.jsonl"))
+    assert [(event["event"], event["status"]) for event in events] == [
+        ("start", 0),
+        ("requeue", 75),
+        ("start", 0),
+        ("end", 0),
+    ]

@@ -45,7 +45,7 @@ def test_the_journal_tells_the_story(tmp_path: Path) -> None:
     assert requeue.main(["after", "137", str(job)], environment) == 0
     (run / "checkpoints" / "step-000040" / "manifest.json").write_text("{}")
     assert requeue.main(["before", str(job)], {**environment, "SLURM_RESTART_COUNT": "1"}) == 0
-    assert requeue.main(["after", "0", str(job)], {**environment, "SLURM_RESTART_COUNT": "1"}) == 1
+    assert requeue.main(["after", "0", str(job)], {**environment, "SLURM_RESTART_COUNT": "1"}) == 3
     events = read_journal(tmp_path / "journal-0.jsonl")
     assert [(event["event"], event["progress"], event["restart"]) for event in events] == [
         ("start", 0, 0),
@@ -53,6 +53,17 @@ def test_the_journal_tells_the_story(tmp_path: Path) -> None:
         ("start", 40, 1),
         ("end", 40, 1),
     ]
+
+
+def test_tasks_that_all_ended_well_may_have_left_work(tmp_path: Path) -> None:
+    job = write_job(tmp_path, tmp_path / "run")
+    environment = {"SLURM_JOB_ID": "7"}
+    for answer in (0, 1):  # the second start has made no progress either
+        assert requeue.main(["before", str(job)], environment) == 0
+        requeue.note_path(job, requeue.UNFINISHED, "").write_text("")
+        assert requeue.main(["after", "0", str(job)], environment) == answer
+    assert requeue.main(["before", str(job)], {"SLURM_JOB_ID": "8"}) == 0
+    assert requeue.main(["after", "0", str(job)], {"SLURM_JOB_ID": "8"}) == 3  # the note is forgotten
 
 
 def test_another_job_starts_counting_anew(tmp_path: Path) -> None:

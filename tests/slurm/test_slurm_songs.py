@@ -35,7 +35,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "corpus": {"source": str(place / "tunes.abc"), "directory": str(place / "corpus")},
         "model": {"embedding_size": 16, "hidden_size": 64},
         "training": {
-            "steps": 300, "batch_size": 8, "sequence_length": 60, "accumulation": 2, "learning_rate": 0.01,
+            "steps": 1200, "batch_size": 8, "sequence_length": 60, "accumulation": 2, "learning_rate": 0.01,
             "checkpoint_every": 50, "evaluate_every": 100,
         },
         "sampling": {"max_length": 400, "slots": 32},

@@ -5,9 +5,9 @@
 #     REELMILL_PYTHON   shell words that start Python
 # Out, for the tasks: MASTER_ADDR, MASTER_PORT, REELMILL_DEADLINE (seconds since 1970)
 #
-# What the tasks' exit code means: 0 done; 2 the request is wrong, which no repetition mends; 75 stopped where it can
-# go on; anything else is a rank or a node that died. `reelmill.cluster.requeue` decides, bounded by progress;
-# only this script speaks to Slurm, so that Python may live in a container that has no scontrol.
+# What the tasks' exit code means: 0 done, or stopped with a note that work is left; 2 the request is wrong, which no
+# repetition mends; 75 stopped where it can go on; anything else is a rank or a node that died.
+# `reelmill.cluster.requeue` decides, bounded by progress; only this script speaks to Slurm, so that Python may live in a container that has no scontrol.
 
 reelmill_field() { scontrol show job -o "$SLURM_JOB_ID" | grep -oE " $1=[^ ]+" | head -1 | cut -d= -f2; }
 
@@ -39,10 +39,14 @@ srun() {
 
     # A TERM here is Slurm's or its user's own decision (cancelled, preempted, requeued), except at the time limit.
     if [ -n "$term" ] && { [ -z "$REELMILL_DEADLINE" ] || (( $(date +%s) < REELMILL_DEADLINE )); }; then
-        reelmill_decide after $status --ended-by-slurm; exit $status
+        reelmill_decide after $status --ended-by-slurm
+    else
+        reelmill_decide after $status
     fi
-    if reelmill_decide after $status; then
-        scontrol requeue "${id:-$SLURM_JOB_ID}" || echo "reelmill: Slurm refused to queue the job again" >&2
-    fi
+    case $? in
+    0) scontrol requeue "${id:-$SLURM_JOB_ID}" || echo "reelmill: Slurm refused to queue the job again" >&2 ;;
+    3) exit 0 ;;
+    esac
+    [ $status -ne 0 ] || status=75   # tasks that stopped as asked all ended well, but the job is not done
     exit $status
 }

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from reelmill.cluster.progress import progress
-from reelmill.cluster.requeue import Decision, decide, journal, note, refusal
+from reelmill.cluster.requeue import Decision, decide, forget_notes, journal, note, read_notes
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.task import SIGNALS
 from reelmill.errors import IncompleteError, RequestError
@@ -47,12 +47,11 @@ def run_here(job_file: Path, settings: ClusterSettings, command: Sequence[str] =
         while True:
             starts.append(progress(job, {}))
             note(journal(job_file, ""), _event("start", starts[-1], "", 0))
-            refused = refusal(job_file, "")
-            refused.unlink(missing_ok=True)
-            status = _run_ranks(words, settings.processes, job_file, group)
+            forget_notes(job_file, "")
+            ended = _run_ranks(words, settings.processes, job_file, group)
             now = progress(job, {})
-            reason = refused.read_text(encoding="utf-8").strip() if refused.exists() else ""
-            decision = decide(status, False, starts, now, job["max_starts_without_progress"], reason)
+            status, refused = read_notes(job_file, "", ended)
+            decision = decide(status, False, starts, now, job["max_starts_without_progress"], refused)
             if group.signalled and decision.again:
                 decision = Decision(False, "stopped as asked; the same command goes on from here")
             note(
@@ -63,8 +62,8 @@ def run_here(job_file: Path, settings: ClusterSettings, command: Sequence[str] =
                 print(f"starting again: {decision.reason}", file=sys.stderr, flush=True)
             elif status == 0:
                 return
-            elif reason:
-                raise RequestError(reason)
+            elif refused:
+                raise RequestError(refused)
             else:
                 raise IncompleteError(decision.reason)
 

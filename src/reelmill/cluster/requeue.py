@@ -3,7 +3,7 @@
 Run by the batch script (``batch.sh``), before and after its tasks:
 
     python -m reelmill.cluster.requeue before JOB       exit 0: start; 1: it has used up its starts
-    python -m reelmill.cluster.requeue after STATUS JOB exit 0: queue again; 1: leave it
+    python -m reelmill.cluster.requeue after STATUS JOB exit 0: queue again; 3: done; 1: leave it as it is
 
 Each start and end is a line of a journal beside the job's file, one journal an array element. Light on
 purpose: nothing here imports more than the standard library.
@@ -25,6 +25,9 @@ from reelmill.cluster.progress import progress
 
 DONE, WRONG_REQUEST, STOPPED = 0, 2, 75
 """Exit codes of a job's tasks; 75 is sysexits.h's EX_TEMPFAIL: stopped where the next start can go on."""
+
+REFUSED, UNFINISHED = "refused", "unfinished"
+"""Notes that a rank leaves beside the job's file: what is wrong with the request, or that work is left."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,27 @@ def journal(job_file: Path, element: str) -> Path:
     return job_file.with_name(f"journal-{element or '0'}.jsonl")
 
 
-def refusal(job_file: Path, element: str) -> Path:
-    """Where a rank notes what is wrong with the request."""
-    return job_file.with_name(f"refused-{element or '0'}.txt")
+def note_path(job_file: Path, kind: str, element: str) -> Path:
+    """Where a rank leaves its note."""
+    return job_file.with_name(f"{kind}-{element or '0'}.txt")
+
+
+def forget_notes(job_file: Path, element: str) -> None:
+    """Remove the notes of an earlier start."""
+    for kind in (REFUSED, UNFINISHED):
+        note_path(job_file, kind, element).unlink(missing_ok=True)
+
+
+def read_notes(job_file: Path, element: str, status: int) -> tuple[int, str]:
+    """(exit code, what is wrong with the request), given the highest exit code of the tasks.
+
+    Tasks that stop with work left all end well, so that none takes the others down; the note says what it
+    means.
+    """
+    refused = note_path(job_file, REFUSED, element)
+    if status == DONE and note_path(job_file, UNFINISHED, element).exists():
+        status = STOPPED
+    return status, refused.read_text(encoding="utf-8").strip() if refused.exists() else ""
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
@@ -101,7 +122,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
 
     job = json.loads(given.job.read_text(encoding="utf-8"))
     element = environ.get("SLURM_ARRAY_TASK_ID", "")
-    path, refused = journal(given.job, element), refusal(given.job, element)
+    path = journal(given.job, element)
     job_id = environ["SLURM_JOB_ID"]
     starts = [
         event["progress"]
@@ -110,20 +131,21 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     ]
     now = progress(job, environ)
     limit = job["max_starts_without_progress"]
+    status = 0
     if given.moment == "before":
         decision = may_start(starts, now, limit)
-        refused.unlink(missing_ok=True)
+        forget_notes(given.job, element)
         event = "start" if decision.again else "end"
     else:
-        reason = refused.read_text(encoding="utf-8").strip() if refused.exists() else ""
-        decision = decide(given.status, given.ended_by_slurm, starts, now, limit, reason)
+        status, refused = read_notes(given.job, element, given.status)
+        decision = decide(status, given.ended_by_slurm, starts, now, limit, refused)
         event = "requeue" if decision.again else "end"
     facts = {
         "event": event,
         "job": job_id,
         "progress": now,
         "reason": decision.reason,
-        "status": getattr(given, "status", 0),
+        "status": status,
         "nodes": environ.get("SLURM_JOB_NODELIST", ""),
         "restart": int(environ.get("SLURM_RESTART_COUNT") or 0),
         "time": round(time.time(), 1),
@@ -134,7 +156,9 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
             f"reelmill: {'queued again' if decision.again else 'not queued again'}: {decision.reason}",
             file=sys.stderr,
         )
-    return 0 if decision.again else 1
+    if decision.again:
+        return 0
+    return 3 if given.moment == "after" and status == DONE else 1
 
 
 def _without_progress(starts: Sequence[int], now: int) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reelmill.cluster.environment import take_rank
-from reelmill.cluster.requeue import STOPPED, WRONG_REQUEST, refusal
+from reelmill.cluster.requeue import REFUSED, STOPPED, UNFINISHED, WRONG_REQUEST, note_path
 from reelmill.errors import IncompleteError, RequestError
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -24,33 +24,33 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 def run(work: Callable[[], bool]) -> None:
     """Do ``work``, which says whether it is finished, and turn what comes of it into the task's exit code.
 
-    Unfinished work ends rank 0 with 75 (queue again) and the other ranks with 0: the first bad exit ends
-    the whole job, and rank 0 may still be writing what all have agreed on.
+    The first bad exit would end all tasks at once. So where work is left all ranks end well, each when it is
+    ready, and rank 0 leaves a note beside the job's file; without one its exit code is 75.
     """
     for number in SIGNALS:
-        signal.signal(
-            number, _stop_before_the_beginning
-        )  # in front of submitit's, which would requeue right there
+        # In front of submitit's, which would requeue right there.
+        signal.signal(number, _stop_before_the_beginning)
     rank = take_rank(os.environ)
     try:
         finished = work()
     except RequestError as error:
         print(error, file=sys.stderr, flush=True)
-        _note_refusal(str(error))
+        _note(REFUSED, str(error))
         sys.exit(WRONG_REQUEST)
     except IncompleteError as error:
         print(error, file=sys.stderr, flush=True)
         sys.exit(1)
-    if not finished:
-        sys.exit(STOPPED if rank == 0 else 0)
+    if not finished and rank == 0 and not _note(UNFINISHED, "stopped as asked"):
+        sys.exit(STOPPED)
 
 
-def _note_refusal(reason: str) -> None:
-    # The other ranks may end by a signal, whose exit code is higher and would hide this one's.
-    if "REELMILL_JOB" in os.environ:
-        refusal(Path(os.environ["REELMILL_JOB"]), os.environ.get("SLURM_ARRAY_TASK_ID", "")).write_text(
-            reason
-        )
+def _note(kind: str, text: str) -> bool:
+    """Leave a note for what decides about the job's end (``requeue``); False if no job file says where."""
+    if "REELMILL_JOB" not in os.environ:
+        return False
+    job_file = Path(os.environ["REELMILL_JOB"])
+    note_path(job_file, kind, os.environ.get("SLURM_ARRAY_TASK_ID", "")).write_text(text, encoding="utf-8")
+    return True
 
 
 def deadline(job: Mapping[str, Any], environ: Mapping[str, str]) -> float | None:
