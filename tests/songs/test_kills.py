@@ -3,10 +3,14 @@
 import random
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from reelmill import durable
+from reelmill.songs import leases
+from reelmill.songs.generate import generate
 from reelmill.songs.shards import tar_path
 from reelmill.songs.verify import verify
 from tests.songs.conftest import SONGS, manifests, start, tars
@@ -44,6 +48,35 @@ def test_killed_again_and_again(run: Path, reference: Path, tmp_path: Path) -> N
 
 def progress(directory: Path) -> int:
     return len(list(directory.glob("*/shard-*"))) + len(list(directory.glob("*/.shard-*")))
+
+
+def test_interrupted_it_gives_everything_back(run: Path, reference: Path, tmp_path: Path) -> None:
+    out = tmp_path / "songs"
+    worker = start(run, "--songs", SONGS, "--out", out)
+    while worker.poll() is None and progress(out) < 2:
+        time.sleep(0.01)
+    worker.send_signal(signal.SIGINT)
+    _, said = worker.communicate()
+    assert worker.returncode in (0, 130), said.decode()
+    assert "Traceback" not in said.decode()
+    assert list((out / "leases").iterdir()) == []
+    assert not [path for path in out.rglob(".*") if durable.is_temporary(path)]
+    assert generate(out, progress=False).complete
+    assert tars(out) == tars(reference)
+
+
+def test_two_workers_on_every_shard_do_no_harm(
+    run: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leases that are never live: both make all of it, each over the other's files."""
+    monkeypatch.setattr(leases, "EXPIRY", -1.0)
+    out = tmp_path / "songs"
+    with ThreadPoolExecutor(2) as threads:
+        outcomes = list(threads.map(lambda _: generate(run, out, songs=SONGS, progress=False), range(2)))
+    assert all(outcome.complete and not outcome.faults for outcome in outcomes)
+    assert sum(len(outcome.made) for outcome in outcomes) > 8
+    assert tars(out) == tars(reference) and manifests(out) == manifests(reference)
+    assert verify(out).intact
 
 
 @pytest.mark.parametrize("kind", ["text", "audio"])

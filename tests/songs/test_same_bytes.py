@@ -93,6 +93,15 @@ def test_a_tune_that_breaks_abc2midi_changes_no_other_song(
     assert not any(broken in abc for abc in changed.values())
 
 
+def test_manifests_say_where_the_time_went(reference: Path) -> None:
+    """Seconds by stage add up over all manifests of a worker, and the rest of ``made_by`` names it."""
+    made_by = [json.loads(path.read_text())["made_by"] for path in reference.glob("*/shard-*.json")]
+    assert {(maker["share"], maker["device"]) for maker in made_by} == {("0/1", "cpu")}
+    for stage in ("sampling", "judging", "recording", "writing"):
+        assert all(maker["stages"][stage] >= 0 for maker in made_by)
+        assert sum(maker["stages"][stage] for maker in made_by) > 0
+
+
 def members(directory: Path) -> dict[str, bytes]:
     return {
         f"{path.parent.name}/{name}": data

@@ -42,8 +42,9 @@ class InHand:
 class Committer:
     """Takes shards in hand and finishes them, one after the other, in a thread of its own.
 
-    ``on_song`` is called for each song as it is taken up, in order; ``on_shard`` for each shard, with the
-    fault that kept it from being made, "" for one that is finished. Both run in the committer's thread.
+    ``stages`` gives seconds so far by stage. ``on_song`` is called for each song as it is taken up, in order;
+    ``on_shard`` for each shard, with the fault that kept it from being made, "" for one that is finished.
+    Both run in the committer's thread.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Committer:
         pool: Pool,
         extension: str,
         made_by: dict[str, Any],
+        stages: Callable[[], dict[str, float]],
         on_song: Callable[[InHand, Song], None],
         on_shard: Callable[[InHand, str], None],
     ) -> None:
         self._directory, self._pool, self._extension = directory, pool, extension
-        self._made_by, self._on_song, self._on_shard = made_by, on_song, on_shard
+        self._made_by, self._stages, self._on_song, self._on_shard = made_by, stages, on_song, on_shard
+        self._counted: dict[str, float] = {}  # of seconds by stage, what stands in manifests already
         self._queue: queue.SimpleQueue[InHand | None] = queue.SimpleQueue()
         self._ahead = 2 * pool.processes + 2  # sounds being recorded or waiting to be written
         self._lock = threading.Lock()
@@ -182,7 +185,15 @@ class Committer:
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
             "songs_per_second": round(work.count / seconds, 3) if seconds else 0.0,
+            "stages": self._stage_seconds(),
         }
+
+    def _stage_seconds(self) -> dict[str, float]:
+        """Seconds by stage since the last manifest, so that those of all manifests add up."""
+        now = {**self._stages(), "writing": time.thread_time()}
+        spent = {stage: round(seconds - self._counted.get(stage, 0.0), 3) for stage, seconds in now.items()}
+        self._counted = now
+        return spent
 
     def _waiting(self, songs: int) -> None:
         with self._lock:

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class Pool:
     def __init__(self, audio: AudioSettings | None, processes: int | None = None) -> None:
         self.processes = processes or processors()
         self._audio = dataclasses.asdict(audio) if audio else None
+        self.seconds: Counter[str] = Counter()  # of processors, by task: judge, record
+        self._lock = threading.Lock()
         self._order = itertools.count()
         self._requests: queue.PriorityQueue[tuple[int, int, Any]] = queue.PriorityQueue()
         self._children: set[_Child] = set()
@@ -109,7 +112,10 @@ class Pool:
             while not request.future.done():
                 try:
                     one = one or self._start()
-                    request.settle(one.ask(request.header, request.payload))
+                    reply = one.ask(request.header, request.payload)
+                    with self._lock:
+                        self.seconds[request.header["task"]] += reply[0]["seconds"]
+                    request.settle(reply)
                 except _ChildLostError as lost:
                     self._discard(one)
                     one = None
@@ -139,7 +145,8 @@ class _Request:
     faults: list[str] = dataclasses.field(default_factory=list)
 
     def settle(self, reply: Frame) -> None:
-        fields, data = reply
+        answer, data = reply
+        fields = answer["fields"]
         kind = fields.get("error")
         if kind is None:
             self.future.set_result(self.result(fields, data))

@@ -74,13 +74,15 @@ class Worker:
         self.made = Made()
         self._directory, self._plan, self._share, self._leases = directory, plan, share, leases
         self._chains = Chains(engine, pool, plan) if engine else None
-        self._on_song = on_song
+        self._on_song, self._pool = on_song, pool
         self._begun: list[InHand] = []
         self._to_begin: deque[tuple[int, Future[Song]]] = deque()
         self._next_look = 0.0
         self._warned = False
         self._changed = threading.Event()
-        self._committer = Committer(directory, pool, extension, made_by, self._take_song, self._take_shard)
+        self._committer = Committer(
+            directory, pool, extension, made_by, self._stages, self._take_song, self._take_shard
+        )
 
     def run(self) -> Made:
         """Work until there is nothing left to begin and all that was begun is on disk."""
@@ -167,6 +169,14 @@ class Worker:
         self._to_begin.extend(unknown.items())
         work = replace(work, text=work.text or bool(unknown))
         return InHand(work=work, songs=deque(songs.values()), attempts_before=before)
+
+    def _stages(self) -> dict[str, float]:
+        """Seconds so far: of the clock for sampling, of processors for what the pool does."""
+        return {
+            "sampling": self.made.sampling_seconds,
+            "judging": self._pool.seconds["judge"],
+            "recording": self._pool.seconds["record"],
+        }
 
     def _take_song(self, shard: InHand, song: Song) -> None:
         self._leases.report(shard.work.shard, shard.taken_up)
