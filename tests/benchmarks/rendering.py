@@ -8,13 +8,15 @@ second that timidity sleeps at its end count for neither side. Run: python tests
 from __future__ import annotations
 
 import argparse
-import json
 import resource
+import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from table import Row, row, table
 
 from reelmill.audio import programs
 from reelmill.audio.encode import encode
@@ -47,37 +49,48 @@ def _cpu() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--songs", type=int, default=40)
-    songs = parser.parse_args().songs
+def spent_seconds(songs: int) -> dict[str, list[float]]:
+    """CPU seconds a song by each way, and of its features."""
     settings = AudioSettings()
-    midis = real_tunes(songs)
     symusic = renderer(settings)
-    spent = {"symusic": 0.0, "timidity": 0.0, "features": 0.0}
+    spent: dict[str, list[float]] = {"symusic": [], "timidity": [], "features": []}
     timidity = programs.find("timidity", "timidity")
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         configuration = folder / "timidity.cfg"
         configuration.write_text(f"soundfont {soundfont(settings)}\n")
-        for midi in midis:
+        wav = folder / "song.wav"
+        command = [timidity, "-c", str(configuration), "-Ow", "-o", str(wav), "-s", "44100"]
+        command.append(str(folder / "song.mid"))
+        for midi in real_tunes(songs):
             (folder / "song.mid").write_bytes(midi.data)
-            wav = folder / "song.wav"
-            spent["symusic"] += cpu_seconds(
-                lambda midi=midi, wav=wav: wav.write_bytes(encode(symusic.render(midi.data), settings))
-            )
             samples = symusic.render(midi.data)
-            spent["features"] += cpu_seconds(lambda made=samples, midi=midi: features(made, 44100, midi))
-            command = [timidity, "-c", str(configuration), "-Ow", "-o", str(wav), "-s", "44100"]
-            command.append(str(folder / "song.mid"))
-            spent["timidity"] += cpu_seconds(
-                lambda command=command: subprocess.run(command, check=True, capture_output=True, timeout=120)
-            )
-    rates = {f"{name}_songs_per_cpu_second": round(len(midis) / value, 1) for name, value in spent.items()}
-    mean = sum(midi.seconds for midi in midis) / len(midis)
-    result = {"songs": len(midis), "mean_seconds": round(mean, 1), **rates}
-    result["times_timidity"] = round(spent["timidity"] / spent["symusic"], 1)
-    print(json.dumps(result, indent=2))
+            ways: dict[str, Callable[[], object]] = {
+                "symusic": lambda midi=midi: wav.write_bytes(encode(symusic.render(midi.data), settings)),
+                "features": lambda midi=midi, samples=samples: features(samples, 44100, midi),
+                "timidity": lambda: subprocess.run(command, check=True, capture_output=True, timeout=120),
+            }
+            for way, work in ways.items():
+                spent[way].append(cpu_seconds(work))
+    return spent
+
+
+def rows(songs: int = 40) -> list[Row]:
+    """Songs a second of CPU time."""
+    spent = spent_seconds(songs)
+    times = [slow / fast for fast, slow in zip(spent["symusic"], spent["timidity"], strict=True)]
+    rate = {way: len(seconds) / sum(seconds) for way, seconds in spent.items()}
+    return [
+        row("songs rendered", rate["symusic"], "/CPU s", "timidity", ratio=statistics.median(times)),
+        row("songs rendered by timidity", rate["timidity"], "/CPU s"),
+        row("songs measured (features)", rate["features"], "/CPU s"),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--songs", type=int, default=40)
+    print(table(rows(parser.parse_args().songs)))
 
 
 if __name__ == "__main__":

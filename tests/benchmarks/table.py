@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+import statistics
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 Row = dict[str, Any]
@@ -17,7 +19,10 @@ def row(
     goal: str = "",
     met: bool | None = None,
 ) -> Row:
-    """``ratio`` is ``value`` over that of ``compared_with``; ``met`` says whether it reaches ``goal``."""
+    """``ratio`` is ``value`` over that of ``compared_with``; ``met`` says whether it reaches ``goal``.
+
+    ``met`` is None if there is no goal, or if the spread of the measurements does not tell.
+    """
     return {
         "name": name,
         "value": value,
@@ -29,14 +34,25 @@ def row(
     }
 
 
-def at_most(limit: float, ratio: float) -> dict[str, Any]:
-    """The fields ``ratio``, ``goal`` and ``met`` of a ratio that should not be more than ``limit``."""
-    return {"ratio": ratio, "goal": f"≤ {limit:g}", "met": ratio <= limit}
+def at_most(limit: float, ratios: Sequence[float]) -> dict[str, Any]:
+    """``ratio``, ``goal`` and ``met``: the median of ``ratios`` should not be more than ``limit``."""
+    lower, upper = spread(ratios)
+    met = True if upper <= limit else False if lower > limit else None
+    return {"ratio": statistics.median(ratios), "goal": f"≤ {limit:g}", "met": met}
 
 
-def at_least(limit: float, ratio: float) -> dict[str, Any]:
-    """The same of a ratio that should not be less than ``limit``."""
-    return {"ratio": ratio, "goal": f"≥ {limit:g}", "met": ratio >= limit}
+def at_least(limit: float, ratios: Sequence[float]) -> dict[str, Any]:
+    """The same if it should not be less than ``limit``."""
+    lower, upper = spread(ratios)
+    met = True if lower >= limit else False if upper < limit else None
+    return {"ratio": statistics.median(ratios), "goal": f"≥ {limit:g}", "met": met}
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % confidence interval of the median (order statistics, normal approximation)."""
+    ordered = sorted(values)
+    left_out = max(0, int(len(ordered) / 2 - 0.98 * math.sqrt(len(ordered))))
+    return ordered[left_out], ordered[-1 - left_out]
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -44,7 +60,7 @@ def table(rows: Iterable[Row]) -> str:
     lines = ["| measured | value | compared with | ratio | goal | met |", "|---|---:|---|---:|---|---|"]
     for item in rows:
         ratio = "" if item["ratio"] is None else f"{item['ratio']:.3f}"
-        met = "" if item["met"] is None else "yes" if item["met"] else "NO"
+        met = {None: "within noise" if item["goal"] else "", True: "yes", False: "NO"}[item["met"]]
         value = f"{item['value']:.4g} {item['unit']}"
         lines.append(
             f"| {item['name']} | {value} | {item['compared_with']} | {ratio} | {item['goal']} | {met} |"
