@@ -1,0 +1,100 @@
+"""Sampling at the lab's size (256 → 1024) beside the plain loop and beside the processor's own products.
+
+One thread, CPU time, the three ways in turn. Only characters of finished songs count: the last slots of a run
+that idle, and the padding, are time lost. The limit is the recurrent product alone in bfloat16, 256 rows: two
+operations a weight and character. Weights are random; the cost of a character does not depend on them.
+
+Tried and kept: int8 products with one fixed scale for the state (twice the rate of bfloat16); the gate table
+instead of the embedding's product (a fifth less work); functions in place on slices of the gates. Tried and
+left: int8 with signed activations (oneDNN falls back to a slow kernel); more threads for one engine (their
+barriers cost more than they bring when anything else runs; two processes scale better).
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from table import Row, at_least, row, table
+
+from reelmill.corpus.vocabulary import END, Vocabulary
+from reelmill.model import TrainedModel, new_network
+from reelmill.sampling.engine import Attempt, Engine
+from reelmill.sampling.reference import sample
+from reelmill.sampling.settings import SamplingSettings
+from reelmill.training.settings import ModelSettings
+
+SLOTS, SONGS, ROUNDS = 256, 1024, 3
+WEIGHTS = 4 * 1024 * 1024  # of the recurrent product
+
+
+def model() -> TrainedModel:
+    """The lab's size, with random weights and songs of some 250 characters."""
+    vocabulary = Vocabulary([chr(40 + index) for index in range(83)])
+    settings = ModelSettings()
+    network = new_network(settings, vocabulary.size, seed=1)
+    with torch.no_grad():
+        network.output.bias[END] = -1.2
+    return TrainedModel(network.eval(), vocabulary, settings)
+
+
+def engine_rate(one: TrainedModel, precision: str) -> float:
+    """Characters of songs a CPU second."""
+    engine = Engine(one, SamplingSettings(precision=precision, slots=SLOTS), seed=3)
+    waiting = [Attempt(song) for song in reversed(range(SONGS))]
+    began = time.process_time()
+    while waiting or engine.active:
+        while waiting and engine.free:
+            engine.submit(waiting.pop())
+        engine.step()
+    return engine.characters / (time.process_time() - began)
+
+
+def plain_rate(one: TrainedModel) -> float:
+    """Characters a CPU second of the lab's loop, one song at a time."""
+    settings = SamplingSettings(max_length=300)
+    began, characters = time.process_time(), 0
+    for song in range(2):
+        characters += len(sample(one, settings, 3, Attempt(song)).text)
+    return characters / (time.process_time() - began)
+
+
+def product_rate(dtype: torch.dtype) -> float:
+    """Characters a CPU second if the recurrent product were all there is to do."""
+    state, weight = torch.randn(SLOTS, 1024).to(dtype), torch.randn(4096, 1024).to(dtype)
+    _ = state @ weight.t()  # the first packs
+    began = time.process_time()
+    for _ in range(100):
+        _ = state @ weight.t()
+    return 100 * SLOTS / (time.process_time() - began)
+
+
+def rows() -> list[Row]:
+    """int8 and bfloat16 beside the plain loop and the limit."""
+    torch.set_num_threads(1)
+    one = model()
+    measured = [
+        {
+            "int8": engine_rate(one, "int8"),
+            "bfloat16": engine_rate(one, "bfloat16"),
+            "plain": plain_rate(one),
+            "limit": product_rate(torch.bfloat16),
+        }
+        for _ in range(ROUNDS)
+    ]
+    middle = {name: sorted(each[name] for each in measured)[ROUNDS // 2] for name in measured[0]}
+    gigaflops = middle["limit"] * 2 * WEIGHTS / 1e9
+    found = []
+    for precision in ("int8", "bfloat16"):
+        name, unit = f"sampling, {precision}", "characters/CPU s"
+        beside_plain = [each[precision] / each["plain"] for each in measured]
+        beside_limit = [each[precision] / each["limit"] for each in measured]
+        found.append(row(name, middle[precision], unit, "the lab's loop", **at_least(150, beside_plain)))
+        limit = f"bfloat16 product alone ({gigaflops:.0f} GFLOP/s)"
+        found.append(row(name, middle[precision], unit, limit, **at_least(0.8, beside_limit)))
+    found.append(row("the lab's loop", middle["plain"], "characters/CPU s"))
+    return found
+
+
+if __name__ == "__main__":
+    print(table(rows()))
