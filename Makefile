@@ -30,7 +30,7 @@ demo: $(READY)  ## Train on real tunes, generate, render, report: about eight mi
 
 test: $(READY)  ## All tests (those of Slurm, CUDA and Chromium where these are there)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slurm' tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile -m slurm tests
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
