@@ -7,8 +7,9 @@ thread and judging in the pool's processes, so the two overlap.
 
 from __future__ import annotations
 
+import contextlib
 import queue
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 
 from reelmill.sampling.engine import Attempt, Engine, Sampled
@@ -51,6 +52,8 @@ class Chains:
 
     def begin(self, song: int, future: Future[Song]) -> None:
         """Begin a song. ``future`` gets it, or the fault of the machine that kept it from being made."""
+        if future.cancelled():
+            return  # its shard has been given up
         self._chains[song] = _Chain(future)
         self._engine.submit(Attempt(song, 0, self._plan.prompt(song)))
 
@@ -75,12 +78,14 @@ class Chains:
         self._judging -= 1
         attempt = sampled.attempt
         chain = self._chains.get(attempt.song)
-        if chain is None:
+        if chain is None or chain.future.cancelled():
+            self._chains.pop(attempt.song, None)
             return
         error = judged.exception()
         if error is not None:
             del self._chains[attempt.song]
-            chain.future.set_exception(error)
+            with contextlib.suppress(InvalidStateError):
+                chain.future.set_exception(error)
             return
         judgement = judged.result()
         for name in ("made", *(["ended"] if sampled.ended else []), *judgement.passed()):
@@ -103,4 +108,5 @@ class Chains:
             self._retries.append(Attempt(attempt.song, attempts, attempt.prompt))
             return
         del self._chains[attempt.song]
-        chain.future.set_result(song)
+        with contextlib.suppress(InvalidStateError):  # cancelled just now
+            chain.future.set_result(song)

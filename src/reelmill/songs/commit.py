@@ -21,10 +21,13 @@ from typing import Any
 from reelmill.audio.process import ToolError
 from reelmill.errors import DamagedError
 from reelmill.songs.pool import Pool
-from reelmill.songs.shards import Commit, Failure, Kind, committing, read_manifest
+from reelmill.songs.shards import Commit, Failure, Kind, check, committing, read_manifest
 from reelmill.songs.shares import Work
 from reelmill.songs.song import Song, audio_members, empty_tally, text_members
 from reelmill.songs.sound import Sound
+
+AGAIN = "to be looked at again"
+"""Given to ``on_shard`` in place of a fault where another worker was faster with a part of a shard."""
 
 
 @dataclass(kw_only=True)
@@ -107,12 +110,24 @@ class Committer:
             return "given up"
         except ToolError as error:
             return str(error)
-        except (_SupersededError, FileNotFoundError):
-            pass  # another worker has finished it and tidied up ours
+        except _SupersededError:
+            pass
+        except FileNotFoundError:
+            # Another worker has finished a half of it and tidied up ours.
+            return AGAIN if self._missing(shard.work) else ""
         finally:
             for song in shard.songs:
                 song.add_done_callback(lambda _: self._waiting(-1))
         return ""
+
+    def _missing(self, work: Work) -> bool:
+        halves: list[tuple[Kind, bool]] = [("text", work.text), ("audio", work.audio)]
+        try:
+            for kind in (kind for kind, wanted in halves if wanted):
+                check(self._directory, kind, work.shard, work.first, work.count)
+        except DamagedError:
+            return True
+        return False
 
     def _commit(self, shard: InHand) -> None:
         work, directory = shard.work, self._directory

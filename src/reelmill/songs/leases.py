@@ -64,18 +64,19 @@ class Leases:
         """Take a shard unless somebody alive has it."""
         path = _path(self._directory, shard)
         facts = {**self._who, "songs": 0}
-        try:
-            with path.open("x", encoding="utf-8") as file:
-                json.dump(facts, file)
-        except FileExistsError:
-            lease = read_lease(self._directory.parent, shard)
-            if lease is not None and lease.live:
-                return False
-            self._write(path, facts)
-        except OSError as error:
-            durable.raise_explained(error, path)
         with self._lock:
-            self._held[shard] = facts
+            self._held[shard] = facts  # first, so that a stop at any moment gives it back
+            try:
+                with path.open("x", encoding="utf-8") as file:
+                    json.dump(facts, file)
+            except FileExistsError:
+                lease = read_lease(self._directory.parent, shard)
+                if lease is not None and lease.live:
+                    del self._held[shard]
+                    return False
+                self._write(path, facts)
+            except OSError as error:
+                durable.raise_explained(error, path)
         return True
 
     def report(self, shard: int, songs: int) -> None:
@@ -86,22 +87,19 @@ class Leases:
 
     def release(self, shard: int) -> None:
         """Give a shard back, finished or not."""
-        with self._lock:
-            self._held.pop(shard, None)
         path = _path(self._directory, shard)
-        if self._is_mine(path):
-            path.unlink(missing_ok=True)
+        with self._lock:
+            if self._held.pop(shard, None) and (self._is_mine(path) or not _read(path)):
+                path.unlink(missing_ok=True)
 
     def _renew_all(self) -> None:
         while not self._closed.wait(EXPIRY / _RENEWALS):
-            with self._lock:
-                held = {shard: dict(facts) for shard, facts in self._held.items()}
-            for shard, facts in held.items():
+            for shard in list(self._held):
                 path = _path(self._directory, shard)
                 # A lease that cannot be renewed goes stale, and then somebody else makes the same bytes.
-                with contextlib.suppress(OSError, RequestError):
-                    if self._is_mine(path):
-                        self._write(path, facts)
+                with self._lock, contextlib.suppress(OSError, RequestError):
+                    if shard in self._held and self._is_mine(path):
+                        self._write(path, self._held[shard])
 
     def _is_mine(self, path: Path) -> bool:
         facts = _read(path)

@@ -9,18 +9,19 @@ import time
 from pathlib import Path
 
 import reelmill
+from reelmill import durable
 from reelmill.audio.encode import extension
 from reelmill.config import Config
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
 from reelmill.sampling.engine import Engine
 from reelmill.songs.fingerprint import audio_fingerprint, differing, same_bytes, text_fingerprint
-from reelmill.songs.leases import Leases
+from reelmill.songs.leases import Leases, read_lease
 from reelmill.songs.outcome import Outcome, count_half
 from reelmill.songs.plan import Plan, grow_plan, plan_path, read_plan
 from reelmill.songs.pool import Pool
 from reelmill.songs.progress import Progress
-from reelmill.songs.shards import Kind
+from reelmill.songs.shards import KINDS, Kind, manifest_path
 from reelmill.songs.shares import Share
 from reelmill.songs.worker import Made, Worker
 
@@ -46,6 +47,7 @@ def produce(
     """
     began = time.monotonic()
     share = Share(directory, plan, shard, halves, take_over)
+    tidy(directory)
     for problem in share.damaged:
         _log.warning("%s; it is made again", problem)
     made = Made()
@@ -78,6 +80,18 @@ def require_same_bytes(directory: Path, half: Kind, seen: dict[str, str]) -> Non
         )
     if lines:
         _log.warning("the same bytes, but %s", "; ".join(lines))
+
+
+def tidy(directory: Path) -> None:
+    """Remove what killed workers left of shards that are finished by now."""
+    for kind in KINDS:
+        for path in (directory / kind).glob(".shard-*"):
+            number = path.name[7:13]
+            if not (durable.is_temporary(path) and number.isdigit()):
+                continue
+            lease = read_lease(directory, int(number))
+            if manifest_path(directory, kind, int(number)).exists() and not (lease and lease.live):
+                path.unlink(missing_ok=True)
 
 
 def _work(

@@ -65,8 +65,8 @@ class Share:
 
     @property
     def waits(self) -> bool:
-        """Whether own shards are missing because somebody else is making them."""
-        return bool(self._elsewhere)
+        """Whether own shards may have to be handed out later, because somebody else is making them now."""
+        return bool(self._elsewhere or self._own)
 
     def next(self, leases: Leases) -> Work | None:
         """The next shard to make, under a lease of ours; None if there is nothing to begin now."""
@@ -87,6 +87,11 @@ class Share:
             if work:
                 self._elsewhere.append(work.shard)
         return None
+
+    def again(self, work: Work) -> None:
+        """Take back work that came to nothing; whoever has taken over a shard leaves it to its owner."""
+        if work.shard in self.own:
+            self._own.append(work.shard)
 
     @property
     def songs(self) -> int:

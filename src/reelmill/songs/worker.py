@@ -20,7 +20,7 @@ from typing import Any
 from reelmill.errors import DamagedError
 from reelmill.sampling.engine import Engine
 from reelmill.songs.chains import Chains
-from reelmill.songs.commit import Committer, InHand
+from reelmill.songs.commit import AGAIN, Committer, InHand
 from reelmill.songs.leases import Leases
 from reelmill.songs.plan import Plan
 from reelmill.songs.pool import Pool
@@ -184,8 +184,12 @@ class Worker:
 
     def _take_shard(self, shard: InHand, fault: str) -> None:
         self._begun.remove(shard)
+        for song in list(shard.songs):
+            song.cancel()  # those of a shard that is given up
         self._leases.release(shard.work.shard)
-        if fault:
+        if fault == AGAIN:
+            self._share.again(shard.work)
+        elif fault:
             self._give_up(shard.work, fault)
         else:
             self.made.shards.append(shard.work.shard)
