@@ -75,7 +75,8 @@ def test_two_workers_on_every_shard_do_no_harm(
     with ThreadPoolExecutor(2) as threads:
         outcomes = list(threads.map(lambda _: generate(run, out, songs=SONGS, progress=False), range(2)))
     assert all(outcome.complete and not outcome.faults for outcome in outcomes)
-    assert sum(len(outcome.made) for outcome in outcomes) > 8
+    # More than 8 where they overlap, which is up to the machine: one may be done before the other begins.
+    assert sum(len(outcome.made) for outcome in outcomes) >= 8
     assert tars(out) == tars(reference) and manifests(out) == manifests(reference)
     assert verify(out).intact
 
