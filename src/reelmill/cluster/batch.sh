@@ -11,6 +11,15 @@
 
 reelmill_field() { scontrol show job -o "$SLURM_JOB_ID" | grep -oE " $1=[^ ]+" | head -1 | cut -d= -f2; }
 
+# The first port from $1 on that nothing on this node, the first of the job, listens on.
+reelmill_free_port() {
+    local port=$1
+    while grep -qiE "^ *[0-9]+: [0-9a-f]+:$(printf %04x "$port") [0-9a-f]+:[0-9a-f]+ 0a" /proc/net/tcp /proc/net/tcp6 2> /dev/null; do
+        port=$(( 15000 + (port - 14999) % 17000 ))
+    done
+    echo "$port"
+}
+
 reelmill_decide() { eval "$REELMILL_PYTHON"' -m reelmill.cluster.requeue "$@" "$REELMILL_JOB"'; }
 
 srun() {
@@ -21,7 +30,7 @@ srun() {
     reelmill_decide before || exit $?
 
     MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -1)
-    MASTER_PORT=$(( 15000 + (SLURM_JOB_ID + 7919 * ${SLURM_RESTART_COUNT:-0}) % 17000 ))
+    MASTER_PORT=$(reelmill_free_port $(( 15000 + (SLURM_JOB_ID + 7919 * ${SLURM_RESTART_COUNT:-0}) % 17000 )))
     REELMILL_DEADLINE=$(date -d "$(reelmill_field EndTime)" +%s 2> /dev/null)   # empty: no time limit
     export MASTER_ADDR MASTER_PORT REELMILL_DEADLINE
     grace=$(scontrol show config | awk '/^KillWait/ {print int($3 / 2)}')
