@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reelmill.cluster.exit import exit_code
 from reelmill.cluster.generate import Songs, generate_on_cluster, scripts
 from reelmill.cluster.settings import STAGES, load_cluster
 from reelmill.cluster.train import split_overrides
+from reelmill.exit import exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

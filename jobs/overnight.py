@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reelmill import config
-from reelmill.cluster.exit import exit_code
 from reelmill.cluster.generate import Songs, overnight, scripts
 from reelmill.cluster.settings import STAGES, load_cluster
 from reelmill.cluster.train import split_overrides
+from reelmill.exit import exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

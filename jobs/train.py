@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reelmill import config
-from reelmill.cluster.exit import exit_code
 from reelmill.cluster.settings import load_cluster
 from reelmill.cluster.train import split_overrides, train_on_cluster, training_script
+from reelmill.exit import exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

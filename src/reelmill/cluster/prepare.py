@@ -17,13 +17,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reelmill import config, durable
-from reelmill.cluster.exit import exit_code
 from reelmill.cluster.generate import plan_songs
 from reelmill.cluster.jobs import GenerateJob
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.submission import JOB, SUBMISSION, Request, write_job
 from reelmill.cluster.train import build_corpus, training_request
 from reelmill.errors import RequestError
+from reelmill.exit import exit_code
 
 USAGE = "train CONFIG RUN [section.key=value …], plan RUN DIR SONGS [section.key=value …], or generate DIR"
 

@@ -6,7 +6,7 @@ Run by the batch script (``batch.sh``), before and after its tasks:
     python -m reelmill.cluster.requeue after STATUS JOB exit 0: queue again; 3: done; 1: leave it as it is
 
 Each start and end is a line of a journal beside the job's file, one journal an array element. Light on
-purpose: nothing here imports more than the standard library.
+purpose: nothing here imports more than a few of our own small modules.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from reelmill.cluster.progress import progress
+from reelmill.exit import DONE, WRONG_REQUEST
 
-DONE, WRONG_REQUEST, STOPPED = 0, 2, 75
-"""Exit codes of a job's tasks; 75 is sysexits.h's EX_TEMPFAIL: stopped where the next start can go on."""
+STOPPED = 75
+"""A task's exit code beside everyone's: stopped where the next start can go on (sysexits.h's EX_TEMPFAIL)."""
 
 REFUSED, UNFINISHED = "refused", "unfinished"
 """Notes that a rank leaves beside the job's file: what is wrong with the request, or that work is left."""

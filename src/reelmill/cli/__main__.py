@@ -1,0 +1,7 @@
+"""``python -m reelmill.cli`` is ``reelmill``."""
+
+import sys
+
+from reelmill.cli import main
+
+sys.exit(main())

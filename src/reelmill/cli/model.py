@@ -1,0 +1,56 @@
+"""``reelmill train`` and ``evaluate``: a model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from reelmill.cli.command import Command
+from reelmill.cli.options import add_config, add_json
+from reelmill.cli.output import print_json
+
+
+def _train(options: argparse.Namespace) -> int:
+    from reelmill.config import load
+    from reelmill.training.loop import train
+
+    config = load(options.config, options.overrides)
+    run = options.run or Path("runs") / Path(options.config).stem
+    result = train(config, run)
+    print(f"{run}: step {result.step} of {config.training.steps}")
+    if not result.finished:
+        print(f"stopped; reelmill train {options.config} --run {run} goes on", file=sys.stderr)
+    return 0 if result.finished else 1
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from reelmill.evaluation import evaluate_run
+
+    scores = evaluate_run(options.run, checkpoint=options.checkpoint, abc=options.abc)
+    if options.json:
+        print_json(scores)
+    else:
+        for name, value in scores.items():
+            print(f"{name:<16}{value:.4f}" if isinstance(value, float) else f"{name:<16}{value}")
+    return 0
+
+
+def _train_options(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    parser.add_argument(
+        "--run", type=Path, metavar="DIR", help="run directory; default runs/NAME of the config"
+    )
+
+
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--abc", type=Path, metavar="FILE", help="score this tune book, not the test split")
+    parser.add_argument("--checkpoint", metavar="NAME", help="for example step-000100; default the best")
+    add_json(parser)
+
+
+COMMANDS = {
+    "train": Command("Train a model; goes on with an unfinished run.", _train_options, _train),
+    "evaluate": Command("Held-out bits per character.", _evaluate_options, _evaluate),
+}

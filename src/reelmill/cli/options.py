@@ -1,0 +1,45 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_directory(parser: argparse.ArgumentParser) -> None:
+    """A songs directory."""
+    parser.add_argument("directory", type=Path, metavar="DIR")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """``section.key=value``, any number, anywhere."""
+    parser.add_argument("overrides", nargs="*", default=[], metavar="section.key=value", help="settings")
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """A config file and changes to it."""
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, for example configs/irish.yaml")
+    add_overrides(parser)
+
+
+def add_shard(parser: argparse.ArgumentParser) -> None:
+    """``--shard I/K``, as (I, K)."""
+    parser.add_argument(
+        "--shard", type=_share, default=(0, 1), metavar="I/K", help="do share I of K, 0 ≤ I < K"
+    )
+
+
+def _share(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if slash and number.isdecimal() and count.isdecimal() and int(number) < int(count):
+        return int(number), int(count)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected I/K with 0 ≤ I < K, for example 0/4")
+
+
+def add_nothing(_: argparse.ArgumentParser) -> None:
+    """For a command without options."""

@@ -1,0 +1,79 @@
+"""``reelmill collect``, ``verify``, ``audit`` and ``report``: what became of it."""
+
+from __future__ import annotations
+
+import argparse
+
+from reelmill.cli.command import Command
+from reelmill.cli.options import add_directory, add_json, add_overrides
+from reelmill.cli.output import print_json, show
+
+
+def _collect(options: argparse.Namespace) -> int:
+    from reelmill.config import load
+    from reelmill.report.publication import publish_songs
+    from reelmill.songs.collect import collect
+
+    config = load(None, options.overrides)
+    summary = collect(options.directory)
+    archive = publish_songs(options.directory, config.tracking)
+    if options.json:
+        print_json(summary)
+    else:
+        made = [options.directory / name for name in ("index.parquet", "summary.json", "README.md")]
+        print(*made, *([archive] if archive else []), sep="\n")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from reelmill.songs.verify import verify
+
+    verification = verify(options.directory)
+    show(verification, options.json)
+    return 0 if verification.intact else 1
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from reelmill.songs.audit import audit
+
+    result = audit(options.directory, options.songs, options.seed, options.overrides)
+    show(result, options.json)
+    return 0 if result.identical else 1
+
+
+def _report(options: argparse.Namespace) -> int:
+    from reelmill.report.page import results, write_report
+    from reelmill.report.results import format_results
+
+    path = write_report(options.directory)
+    if (options.directory / "plan.json").is_file():
+        print(format_results(results(options.directory)), end="")
+    print(path)
+    return 0
+
+
+def _collect_options(parser: argparse.ArgumentParser) -> None:
+    add_directory(parser)
+    add_overrides(parser)
+    add_json(parser)
+
+
+def _verify_options(parser: argparse.ArgumentParser) -> None:
+    add_directory(parser)
+    add_json(parser)
+
+
+def _audit_options(parser: argparse.ArgumentParser) -> None:
+    add_directory(parser)
+    add_overrides(parser)
+    parser.add_argument("--songs", type=int, default=20, metavar="K", help="how many; default 20")
+    parser.add_argument("--seed", type=int, metavar="S", help="which ones; default another each time")
+    add_json(parser)
+
+
+COMMANDS = {
+    "collect": Command("Index, summary and dataset card of a songs directory.", _collect_options, _collect),
+    "verify": Command("Check that a corpus is complete, intact and exactly once.", _verify_options, _verify),
+    "audit": Command("Make random songs again and compare the bytes.", _audit_options, _audit),
+    "report": Command("Write report.html for songs or a run.", add_directory, _report),
+}

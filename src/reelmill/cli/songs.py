@@ -1,0 +1,121 @@
+"""``reelmill generate`` and ``render``: songs, and their sound."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from reelmill.cli.command import Command
+from reelmill.cli.options import add_json, add_overrides, add_shard
+from reelmill.cli.output import show
+from reelmill.errors import RequestError
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from reelmill.songs.generate import generate
+
+    shortcuts = {
+        "sampling.temperature": options.temperature,
+        "sampling.top_p": options.top_p,
+        "sampling.top_k": options.top_k,
+    }
+    overrides = [
+        *options.overrides,
+        *(f"{key}={value}" for key, value in shortcuts.items() if value is not None),
+    ]
+    if options.prompt:
+        prompts = [prompt.replace("\\n", "\n") for prompt in options.prompt]
+        overrides.append(f"songs.prompts={json.dumps(prompts)}")
+    if options.dry_run:
+        return _estimate(options, overrides)
+    outcome = generate(
+        options.source,
+        options.out,
+        songs=options.songs,
+        overrides=overrides,
+        seed=options.seed,
+        shard=options.shard,
+        checkpoint=options.checkpoint,
+        audio=not options.no_audio,
+        progress=not options.json,
+    )
+    show(outcome, options.json)
+    return 0 if outcome.complete else 1
+
+
+def _estimate(options: argparse.Namespace, overrides: list[str]) -> int:
+    from reelmill.songs.estimate import estimate
+
+    if options.out is None or options.songs is None:
+        raise RequestError("--dry-run needs a run, --songs N and --out DIR")
+    foretold = estimate(
+        options.source,
+        options.out,
+        options.songs,
+        overrides,
+        options.checkpoint,
+        audio=not options.no_audio,
+        seed=options.seed or 0,
+    )
+    show(foretold, options.json)
+    return 0 if foretold.fits else 1
+
+
+def _render(options: argparse.Namespace) -> int:
+    from reelmill.config import load
+    from reelmill.songs.render import render_directory, render_files
+
+    overrides = [text for text in options.sources if "=" in text and not Path(text).exists()]
+    sources = [Path(text) for text in options.sources if text not in overrides]
+    if options.backend:
+        overrides.append(f"audio.backend={options.backend}")
+    if len(sources) == 1 and sources[0].is_dir():
+        outcome = render_directory(sources[0], overrides, shard=options.shard, progress=not options.json)
+        show(outcome, options.json)
+        return 0 if outcome.complete else 1
+    config = load(None, overrides)
+    failed = 0
+    for made in render_files(sources, options.out, config.audio):
+        failed += bool(made.problem)
+        print(f"{made.path}: {made.problem or f'{made.seconds:.1f} s'}")
+    return 1 if failed else 0
+
+
+def _generate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", type=Path, metavar="RUN|DIR", help="a run, or a songs directory to go on with"
+    )
+    add_overrides(parser)
+    parser.add_argument("--songs", type=int, metavar="N")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the songs directory to make")
+    parser.add_argument("--seed", type=int, metavar="S", help="default 0")
+    parser.add_argument("--checkpoint", metavar="NAME", help="for example step-000100; default the best")
+    parser.add_argument("--temperature", type=float, metavar="T")
+    parser.add_argument("--top-p", type=float, metavar="P")
+    parser.add_argument("--top-k", type=int, metavar="K")
+    parser.add_argument(
+        "--prompt", action="append", metavar="TEXT", help=r"text songs begin with; \n is a new line"
+    )
+    parser.add_argument(
+        "--no-audio", action="store_true", help="text and MIDI only; reelmill render adds audio"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what it will take; make nothing")
+    add_shard(parser)
+    add_json(parser)
+
+
+def _render_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "sources", nargs="+", metavar="DIR | FILE.abc", help="a songs directory, or tune books"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="for tune books: where the audio files go")
+    parser.add_argument("--backend", metavar="NAME", help="symusic, timidity or fluidsynth")
+    add_shard(parser)
+    add_json(parser)
+
+
+COMMANDS = {
+    "generate": Command("Make songs, or go on with or grow a songs directory.", _generate_options, _generate),
+    "render": Command("Audio for a songs directory or for tune books.", _render_options, _render),
+}
