@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from reelmill.cli.command import Command
-from reelmill.cli.options import add_config, add_json
+from reelmill.cli.options import add_config, add_json, add_run, run_directory
 from reelmill.cli.output import print_json
 
 
@@ -16,7 +16,7 @@ def _train(options: argparse.Namespace) -> int:
     from reelmill.training.loop import train
 
     config = load(options.config, options.overrides)
-    run = options.run or Path("runs") / Path(options.config).stem
+    run = run_directory(options)
     result = train(config, run)
     print(f"{run}: step {result.step} of {config.training.steps}")
     if not result.finished:
@@ -38,9 +38,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
-    parser.add_argument(
-        "--run", type=Path, metavar="DIR", help="run directory; default runs/NAME of the config"
-    )
+    add_run(parser)
 
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:

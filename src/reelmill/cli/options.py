@@ -21,9 +21,14 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", default=[], metavar="section.key=value", help="settings")
 
 
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """A config file."""
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, for example configs/irish.yaml")
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
     """A config file and changes to it."""
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file, for example configs/irish.yaml")
+    add_recipe(parser)
     add_overrides(parser)
 
 
@@ -43,3 +48,16 @@ def _share(text: str) -> tuple[int, int]:
 
 def add_nothing(_: argparse.ArgumentParser) -> None:
     """For a command without options."""
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """``--run DIR``, for a command with a CONFIG; see ``run_directory``."""
+    parser.add_argument(
+        "--run", type=Path, metavar="DIR", help="run directory; default runs/NAME of the config"
+    )
+
+
+def run_directory(options: argparse.Namespace) -> Path:
+    """The run directory that was given, or the one that is named for the config."""
+    given: Path | None = options.run
+    return given or Path("runs") / Path(options.config).stem

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from reelmill.cluster import limits, queue
-from reelmill.cluster.settings import STAGES, ClusterSettings, load_cluster
+from reelmill.cluster.settings import ClusterSettings, load_clusters
 from reelmill.errors import IncompleteError, RequestError
 
 PACKAGES = ("torch", "accelerate", "datasets", "safetensors", "submitit", "symusic", "soundfile", "comet_ml")
@@ -53,7 +53,7 @@ def examine(
     yield comet_key(environ, cluster is not None)
     if cluster is None:
         return
-    settings = {stage: load_cluster(cluster, stage) for stage in STAGES}
+    settings = load_clusters(cluster)
     if all(setting.scheduler == "local" for setting in settings.values()):
         return
     answered = slurm()

@@ -91,6 +91,11 @@ def load_cluster(path: str | Path, stage: Stage, overrides: Sequence[str] = ()) 
     return _parse({**data, **sections[stage], **dict(map(_override, overrides))}, f"{path} and command line")
 
 
+def load_clusters(path: str | Path, overrides: Sequence[str] = ()) -> dict[Stage, ClusterSettings]:
+    """The settings of every stage in a cluster file; see ``load_cluster``."""
+    return {stage: load_cluster(path, stage, overrides) for stage in STAGES}
+
+
 def _parse(data: dict[str, Any], source: str) -> ClusterSettings:
     settings = parse(ClusterSettings, data, source)
     found = [f"{source}: {problem}" for problem in _problems(settings)]
