@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,12 @@ def encode(samples: NDArray[np.int16], settings: AudioSettings) -> bytes:
     WAV bytes depend on the samples alone, FLAC bytes on the version of libFLAC too (``version``).
     """
     buffer = io.BytesIO()
-    soundfile.write(buffer, samples, settings.sample_rate, format=settings.format.upper(), subtype="PCM_16")
+    if settings.format == "wav":  # a header and the samples; soundfile would copy them piece by piece
+        with wave.open(buffer, "wb") as file:
+            file.setparams((samples.shape[1], 2, settings.sample_rate, len(samples), "NONE", ""))
+            file.writeframesraw(np.ascontiguousarray(samples, "<i2").data.cast("B"))
+    else:
+        soundfile.write(buffer, samples, settings.sample_rate, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
 
 

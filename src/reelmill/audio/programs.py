@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from reelmill.audio import process
 from reelmill.audio.process import Limits, ToolError
@@ -16,6 +16,24 @@ from reelmill.errors import RequestError
 _ATTEMPTS = 2
 _MEMORY = 4 << 30  # bytes of address space; threads and mapped soundfonts take much of it
 _SHARED_MEMORY = 256 << 20  # bytes; sound servers' libraries make files of such sizes when loaded
+
+
+class Synthesizer:
+    """A program that plays one song a process. ``name`` is its name and its Debian package's."""
+
+    name: ClassVar[str]
+    version_argument: ClassVar[str]
+
+    def __init__(self, soundfont: Path, sample_rate: int, channels: int) -> None:
+        self._program = find(self.name, self.name)
+        self._soundfont = soundfont
+        self._sample_rate = sample_rate
+        self._channels = channels
+
+    @classmethod
+    def version(cls) -> str:
+        """The line in which the program tells its version."""
+        return version(find(cls.name, cls.name), cls.version_argument)
 
 
 def find(name: str, package: str) -> str:

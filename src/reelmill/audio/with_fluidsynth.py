@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
 from reelmill.audio import programs
 
 
-class Fluidsynth:
+class Fluidsynth(programs.Synthesizer):
     """One process a song. It always plays in stereo; one channel is the mean of the two."""
 
-    def __init__(self, soundfont: Path, sample_rate: int, channels: int) -> None:
-        self._program = programs.find("fluidsynth", "fluidsynth")
-        self._soundfont = soundfont
-        self._sample_rate = sample_rate
-        self._channels = channels
+    name = "fluidsynth"
+    version_argument = "--version"
 
     def synthesize(self, midi: bytes, seconds: float) -> NDArray[np.float32]:
         command = [
@@ -32,7 +27,3 @@ class Fluidsynth:
         raw = programs.play(command, self._soundfont, [midi], seconds, self._sample_rate)
         samples = np.frombuffer(bytearray(raw[: len(raw) // 8 * 8]), np.float32).reshape(-1, 2)
         return samples if self._channels == 2 else samples.mean(axis=1, keepdims=True, dtype=np.float32)
-
-    @staticmethod
-    def version() -> str:
-        return programs.version(programs.find("fluidsynth", "fluidsynth"), "--version")

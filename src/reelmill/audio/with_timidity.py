@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -15,14 +14,11 @@ from reelmill.audio import programs
 _CONFIGURATION = b"soundfont /dev/fd/3\n"
 
 
-class Timidity:
+class Timidity(programs.Synthesizer):
     """One process a song. Its 24-bit WAV is read back: it plays at a tenth of full scale."""
 
-    def __init__(self, soundfont: Path, sample_rate: int, channels: int) -> None:
-        self._program = programs.find("timidity", "timidity")
-        self._soundfont = soundfont
-        self._sample_rate = sample_rate
-        self._channels = channels
+    name = "timidity"
+    version_argument = "-v"
 
     def synthesize(self, midi: bytes, seconds: float) -> NDArray[np.float32]:
         command = [
@@ -37,7 +33,3 @@ class Timidity:
         wav = programs.play(command, self._soundfont, [_CONFIGURATION, midi], seconds, self._sample_rate)
         samples: NDArray[np.float32] = soundfile.read(io.BytesIO(wav), dtype="float32", always_2d=True)[0]
         return samples
-
-    @staticmethod
-    def version() -> str:
-        return programs.version(programs.find("timidity", "timidity"), "-v")
