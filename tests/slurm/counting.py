@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,11 @@ from reelmill.cluster.progress import newest_checkpoint
 from reelmill.errors import RequestError
 
 
-@dataclass(frozen=True)
-class CountingJob:
+class CountingJob(task.Job):
     """Counts to ``steps``; ``fault`` says what goes wrong at step ``at``."""
 
-    job_file: str
-
-    def __call__(self) -> None:
-        task.run(self._work)
-
-    def _work(self) -> bool:
-        job = json.loads(Path(self.job_file).read_text())
+    def work(self) -> bool:
+        job = self.facts()
         directory, rank = Path(job["directory"]), int(os.environ["RANK"])
         signals: list[int] = []
         for number in task.SIGNALS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from devcluster import DevCluster, wait_until
+from recipes import ROOT, start_job, write_recipe
 
 from reelmill import durable
 from reelmill.cluster.progress import newest_checkpoint
@@ -24,54 +24,30 @@ from reelmill.songs.verify import verify
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("night")
-    (place / "tunes.abc").write_text("\n".join(map(_tune, range(60))))
-    recipe = {
-        "corpus": {"source": str(place / "tunes.abc"), "directory": str(place / "corpus")},
-        "model": {"embedding_size": 16, "hidden_size": 64},
-        "training": {
+    return write_recipe(
+        tmp_path_factory.mktemp("night"),
+        bars=8,
+        model={"embedding_size": 16, "hidden_size": 64},
+        training={
             "steps": 1200, "batch_size": 8, "sequence_length": 60, "accumulation": 2, "learning_rate": 0.01,
             "checkpoint_every": 50, "evaluate_every": 100,
         },
-        "sampling": {"max_length": 400, "slots": 32},
-        "songs": {"songs_per_shard": 10, "max_attempts": 4, "require": "none"},
-        "audio": {"sample_rate": 44100, "channels": 2},
-        "tracking": {"comet": False},
-    }  # fmt: skip
-    path = place / "night.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-    return path
-
-
-def _tune(number: int) -> str:
-    notes = random.Random(number)
-    bars = ["".join(notes.choice("ABCDEFGabcdefg") for _ in range(8)) for _ in range(8)]
-    return f"X:{number + 1}\nT:Tune {number}\nM:4/4\nL:1/8\nK:G\n{'|'.join(bars)}|]\n"
+        sampling={"max_length": 400, "slots": 32},
+        songs={"songs_per_shard": 10, "max_attempts": 4, "require": "none"},
+        audio={"sample_rate": 44100, "channels": 2},
+    )  # fmt: skip
 
 
 def test_a_night_with_a_preemption_and_a_lost_node(cluster: DevCluster, recipe: Path, tmp_path: Path) -> None:
     run, songs = tmp_path / "run", tmp_path / "songs"
     file = tmp_path / "cluster.yaml"
     file.write_text(yaml.safe_dump({"partition": "main", "time": 10, "warning": 30, "train": {"nodes": 2}}))
-    command = [
-        sys.executable,
-        "-m",
-        "jobs.overnight",
-        recipe,
-        "--run",
-        run,
-        "--out",
-        songs,
-        "--cluster",
-        file,
-    ]
-    command += ["--songs", "400", "--tasks", "3"]
-    subprocess.run(list(map(str, command)), check=True, timeout=120, cwd=ROOT, env=dict(os.environ))
+    start_job(
+        "overnight", recipe, "--run", run, "--out", songs, "--cluster", file, "--songs", 400, "--tasks", 3
+    )
     training = submissions(run)[0]["jobs"][0]
     jobs = {item["stage"]: item["jobs"][0] for item in submissions(songs)}
 
@@ -107,18 +83,10 @@ def test_a_chain_whose_training_fails_ends_with_a_clear_state(
     file = tmp_path / "cluster.yaml"
     broken = {"python": "/nowhere/python"}
     file.write_text(yaml.safe_dump({"time": 10, "warning": 30, "train": broken}))
-    command = [
-        sys.executable,
-        "-m",
-        "jobs.overnight",
-        recipe,
-        "--run",
-        tmp_path / "run",
-        "--out",
-        tmp_path / "songs",
-    ]
-    command += ["--cluster", file, "--songs", "40", "--tasks", "2"]
-    subprocess.run(list(map(str, command)), check=True, timeout=120, cwd=ROOT, env=dict(os.environ))
+    start_job(
+        "overnight", recipe, "--run", tmp_path / "run", "--out", tmp_path / "songs",
+        "--cluster", file, "--songs", 40, "--tasks", 2,
+    )  # fmt: skip
     jobs = {item["stage"]: item["jobs"][0] for item in submissions(tmp_path / "songs")}
     assert cluster.wait_for_end(jobs["collect"]) == "FAILED"
     assert cluster.wait_for_end(jobs["generate"]) == "CANCELLED"

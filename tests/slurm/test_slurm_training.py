@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from devcluster import DevCluster, wait_until
+from recipes import ROOT, start_job, write_recipe
 
 from reelmill import durable
 from reelmill.cluster.progress import newest_checkpoint
@@ -22,7 +20,6 @@ from reelmill.cluster.submission import submissions
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
-ROOT = Path(__file__).parents[2]
 STEPS = 300
 CLUSTER = {"partition": "main", "nodes": 2, "tasks_per_node": 2, "time": 10, "warning": 30}
 Train = Callable[..., str]
@@ -32,26 +29,15 @@ Undisturbed = Callable[[int], Path]
 @pytest.fixture(scope="session")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model with dropout, accumulation and carried state on tunes made here."""
-    place = tmp_path_factory.mktemp("recipe")
-    (place / "tunes.abc").write_text("\n".join(map(_tune, range(60))))
-    recipe = {
-        "corpus": {"source": str(place / "tunes.abc"), "directory": str(place / "corpus")},
-        "model": {"embedding_size": 16, "hidden_size": 48, "dropout": 0.1},
-        "training": {
+    return write_recipe(
+        tmp_path_factory.mktemp("recipe"),
+        bars=16,
+        model={"embedding_size": 16, "hidden_size": 48, "dropout": 0.1},
+        training={
             "steps": STEPS, "batch_size": 8, "sequence_length": 48, "batches": "stream", "accumulation": 4,
             "checkpoint_every": 50, "keep_checkpoints": 1000, "evaluate_every": 150,
         },
-        "tracking": {"comet": False},
-    }  # fmt: skip
-    path = place / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-    return path
-
-
-def _tune(number: int) -> str:
-    notes = random.Random(number)
-    bars = ["".join(notes.choice("ABCDEFGabcdefg") for _ in range(8)) for _ in range(16)]
-    return f"X:{number + 1}\nT:Tune {number}\nM:4/4\nL:1/8\nK:G\n{'|'.join(bars)}|]\n"
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -81,8 +67,7 @@ def train(cluster: DevCluster, recipe: Path, tmp_path: Path) -> Train:
 
 
 def jobs_train(recipe: Path, cluster: Path, run: Path, *overrides: str) -> None:
-    command = [sys.executable, "-m", "jobs.train", str(recipe), "--cluster", str(cluster), "--run", str(run)]
-    subprocess.run([*command, *overrides], check=True, timeout=300, cwd=ROOT, env=dict(os.environ))
+    start_job("train", recipe, "--cluster", cluster, "--run", run, *overrides)
 
 
 def journal(run: Path) -> list[dict[str, object]]:

@@ -4,31 +4,24 @@ all else from the disk when it starts, so that the tenth start goes on from what
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from reelmill.cluster import task
 from reelmill.cluster.requeue import STOPPED
 from reelmill.errors import IncompleteError
 
 
-@dataclass(frozen=True)
-class TrainJob:
+class TrainJob(task.Job):
     """One rank of a training run."""
 
-    job_file: str
-
-    def __call__(self) -> None:
-        task.run(self._work)
-
-    def _work(self) -> bool:
-        job = _read(self.job_file)
+    def work(self) -> bool:
+        job = self.facts()
         from reelmill import config
         from reelmill.training.loop import train
 
@@ -37,17 +30,11 @@ class TrainJob:
         return bool(result.finished)
 
 
-@dataclass(frozen=True)
-class PlanJob:
+class PlanJob(task.Job):
     """Plans a songs directory from a run that is trained by now."""
 
-    job_file: str
-
-    def __call__(self) -> None:
-        task.run(self._work)
-
-    def _work(self) -> bool:
-        job = _read(self.job_file)
+    def work(self) -> bool:
+        job = self.facts()
         from reelmill.cluster.generate import plan_songs
 
         plan_songs(
@@ -62,17 +49,13 @@ class PlanJob:
 
 
 @dataclass(frozen=True)
-class GenerateJob:
+class GenerateJob(task.Job):
     """One share of a songs directory: an element of the array."""
 
-    job_file: str
     share: int
 
-    def __call__(self) -> None:
-        task.run(self._work)
-
-    def _work(self) -> bool:
-        job = _read(self.job_file)
+    def work(self) -> bool:
+        job = self.facts()
         _stop_between_two_instructions()
         from reelmill.songs.generate import generate
 
@@ -89,19 +72,13 @@ class GenerateJob:
         return True
 
 
-@dataclass(frozen=True)
-class CollectJob:
+class CollectJob(task.Job):
     """Verifies the songs when their array has ended, has made again what is missing, and writes the
     results.
     """
 
-    job_file: str
-
-    def __call__(self) -> None:
-        task.run(self._work)
-
-    def _work(self) -> bool:
-        job = _read(self.job_file)
+    def work(self) -> bool:
+        job = self.facts()
         _stop_between_two_instructions()
         from reelmill.cluster.generate import collect_or_submit_again
 
@@ -133,8 +110,3 @@ def _stop_between_two_instructions() -> None:
 
     for number in task.SIGNALS:
         signal.signal(number, stop)
-
-
-def _read(job_file: str) -> dict[str, Any]:
-    job: dict[str, Any] = json.loads(Path(job_file).read_text(encoding="utf-8"))
-    return job

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,16 +27,10 @@ from reelmill.cluster.submission import Request, Submission, submit
 _MEETING = timedelta(seconds=60)
 
 
-@dataclass(frozen=True)
-class ProbeJob:
+class ProbeJob(task.Job):
     """One task of the probe; writes what it sees to ``rank-N.json`` in the probe's directory."""
 
-    job_file: str
-
-    def __call__(self) -> None:
-        task.run(self._work)
-
-    def _work(self) -> bool:
+    def work(self) -> bool:
         place = Path(self.job_file).parent
         rank = int(os.environ["RANK"])
         seen: dict[str, Any] = {"host": os.uname().nodename, "python": sys.executable}

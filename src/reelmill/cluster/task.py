@@ -10,7 +10,9 @@ import json
 import os
 import signal
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +21,25 @@ from reelmill.cluster.requeue import REFUSED, STOPPED, UNFINISHED, WRONG_REQUEST
 from reelmill.errors import IncompleteError, RequestError
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@dataclass(frozen=True)
+class Job(ABC):
+    """What a task runs. It holds the path of its ``job.json`` and reads the rest from disk when it starts."""
+
+    job_file: str
+
+    def __call__(self) -> None:
+        run(self.work)
+
+    @abstractmethod
+    def work(self) -> bool:
+        """Do this task's part; whether nothing of it is left."""
+
+    def facts(self) -> dict[str, Any]:
+        """What ``job.json`` says."""
+        facts: dict[str, Any] = json.loads(Path(self.job_file).read_text(encoding="utf-8"))
+        return facts
 
 
 def run(work: Callable[[], bool]) -> None:
