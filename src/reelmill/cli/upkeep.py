@@ -1,8 +1,9 @@
-"""``reelmill status`` and ``doctor``: how things stand."""
+"""``reelmill status``, ``clean`` and ``doctor``: how things stand, and what may go."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +21,29 @@ def _status(options: argparse.Namespace) -> int:
     seen = status(options.directory)
     show(seen, options.json)
     return 0
+
+
+def _clean(options: argparse.Namespace) -> int:
+    from reelmill.cluster.cleaning import find_leftovers, remove
+
+    leftovers = find_leftovers(options.directory)
+    if not options.json:
+        show(leftovers, as_json=False)
+    agreed = options.yes or (bool(leftovers.found) and not options.json and _agreed())
+    problems = remove(leftovers) if agreed else []
+    if options.json:
+        print_json({**leftovers.to_json(), "removed": agreed, "problems": problems})
+    for problem in problems:
+        print(f"reelmill: {problem}", file=sys.stderr)
+    return 0 if not leftovers.found or (agreed and not problems) else 1
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        print("reelmill: nobody can be asked here, so nothing is removed; --yes removes it", file=sys.stderr)
+        return False
+    print("Remove all of this? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -41,6 +65,18 @@ def _status_options(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def _clean_options(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Lists stale leases, temporary files, code snapshots that no job in the queue needs and damaged "
+        "checkpoints that were set aside, and removes them after asking. What somebody alive may need is "
+        "never touched. Where there is no terminal to ask at, and with --json, nothing is removed unless "
+        "--yes is given. Exit code 0: nothing is left to remove; 1: something is."
+    )
+    parser.add_argument("directory", type=Path, metavar="RUN|DIR", help="a run, or a songs directory")
+    parser.add_argument("--yes", action="store_true", help="remove without asking")
+    add_json(parser)
+
+
 def _doctor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", type=Path, metavar="FILE", help="check this cluster too")
     parser.add_argument("--place", type=Path, metavar="DIR", default=Path(), help="where runs will lie")
@@ -52,5 +88,6 @@ def _doctor_options(parser: argparse.ArgumentParser) -> None:
 
 COMMANDS = {
     "status": Command("What is done, running and missing of a run or of songs.", _status_options, _status),
+    "clean": Command("Remove what kills and damage left in a run or in songs.", _clean_options, _clean),
     "doctor": Command("Check this machine, or a cluster, before anyone waits.", _doctor_options, _doctor),
 }

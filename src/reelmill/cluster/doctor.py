@@ -103,7 +103,8 @@ def disk(place: Path, room: int = ROOM) -> Finding:
             "disk",
             "wrong",
             f"{exists}: {free / 1e9:.1f} GB free of {room / 1e9:.1f} GB wanted",
-            "remove old runs (`reelmill clean RUN`), or use a roomier disk",
+            "delete runs you no longer need, have `reelmill clean RUN` remove what kills left in the others, "
+            "or use a roomier disk",
         )
     return Finding("disk", "ok", f"{exists}: {free / 1e9:.0f} GB free")
 

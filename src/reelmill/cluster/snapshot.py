@@ -7,7 +7,9 @@ PYTHONPATH.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -31,6 +33,8 @@ def take_snapshot(place: Path, sources: list[Path] | None = None) -> Path:
     """The directory under ``place`` that holds a copy of ``sources``; made unless it is there already."""
     path = snapshot_path(place, sources)
     if path.exists():
+        with contextlib.suppress(OSError):
+            os.utime(path)  # it is needed again: not to be cleaned away before its job is in the queue
         return path
     place.mkdir(parents=True, exist_ok=True)
     try:

@@ -3,7 +3,7 @@
 DIRECTORY/logs/code/HASH/                    the code of each submission
 DIRECTORY/logs/submissions/STAGE-TIME/       one a submission
     job.json                                 what the job reads when it starts
-    submission.json                          job ids and what was asked for
+    submission.json                          job ids, their code and what was asked for
     journal-0.jsonl                          starts, requeues, the end; one an array element
     …_submission.sh, …_submitted.pkl, …_log.out    submitit's
 """
@@ -65,7 +65,7 @@ def submit(
     if request.tasks is not None:
         refuse_array(request.tasks)
         sizes = array_sizes(request.tasks, int(queue.configuration().get("MaxArraySize", "1001")))
-    code = take_snapshot(_code(request.directory))
+    code = take_snapshot(code_directory(request.directory))
     dependency = f"{condition}:{':'.join(after)}" if after else ""
     folder = new_folder(request)
     jobs: list[str] = []
@@ -75,7 +75,7 @@ def submit(
         job_file = write_job(request, settings, part, first)
         jobs.append(_sbatch(request, settings, part, code, job_file, dependency, first, size))
         first += size
-        _record(request, settings, folder, jobs)
+        _record(request, settings, folder, code, jobs)
     return Submission(request.stage, folder, jobs)
 
 
@@ -85,7 +85,7 @@ def batch_script(request: Request, settings: ClusterSettings) -> str:
     """
     folder = _folder(request)
     parameters = _parameters(
-        request, settings, folder, snapshot_path(_code(request.directory)), folder / JOB, ""
+        request, settings, folder, snapshot_path(code_directory(request.directory)), folder / JOB, ""
     )
     if request.tasks is not None:
         parameters["map_count"] = request.tasks
@@ -100,6 +100,11 @@ def submissions(directory: Path) -> list[dict[str, Any]]:
     for path in sorted((directory / "logs" / "submissions").glob(f"*/{SUBMISSION}")):
         found.append({**durable.read_json(path), "folder": str(path.parent)})
     return sorted(found, key=lambda item: item["time"])
+
+
+def code_directory(directory: Path) -> Path:
+    """Where the code of a directory's submissions lies, a snapshot each (see ``snapshot``)."""
+    return directory.absolute() / "logs" / "code"
 
 
 def refuse_second(directory: Path, stage: str) -> None:
@@ -148,10 +153,6 @@ def new_folder(request: Request) -> Path:
 def _folder(request: Request) -> Path:
     now = time.strftime("%Y%m%d-%H%M%S", time.localtime()) + f"-{time.time_ns() // 1_000_000 % 1000:03d}"
     return request.directory.absolute() / "logs" / "submissions" / f"{request.stage}-{now}"
-
-
-def _code(directory: Path) -> Path:
-    return directory.absolute() / "logs" / "code"
 
 
 def _sbatch(
@@ -216,7 +217,9 @@ def _parameters(
     }
 
 
-def _record(request: Request, settings: ClusterSettings, folder: Path, jobs: Sequence[str]) -> None:
+def _record(
+    request: Request, settings: ClusterSettings, folder: Path, code: Path, jobs: Sequence[str]
+) -> None:
     durable.write_json(
         folder / SUBMISSION,
         {
@@ -224,6 +227,7 @@ def _record(request: Request, settings: ClusterSettings, folder: Path, jobs: Seq
             "time": round(time.time(), 1),
             "jobs": list(jobs),
             "tasks": request.tasks or 1,
+            "code": str(code),
             "cluster": dataclasses.asdict(settings),
         },
     )

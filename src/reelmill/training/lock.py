@@ -24,6 +24,7 @@ from reelmill.errors import RequestError
 
 LOCK = "train.lock"
 _BEAT = 5.0  # seconds between two signs of life
+_LOOK = 0.5  # seconds in which somebody who only looks at the lock has let it go again
 _PATIENCE = 20.0  # seconds without one after which another machine's holder is taken for dead
 
 
@@ -51,16 +52,44 @@ def held_lock(run: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _take(descriptor: int, path: Path) -> None:
-    locked = True
+def live_holder(run: Path) -> str:
+    """Who trains in ``run`` now, in words; "" if nobody does. Takes the lock for no longer than a look."""
+    path = run / LOCK
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        locked = error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # no locks here, so none held
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        holder = _holder(path)
+        if not holder:
+            return ""
+        alive = _still_beating(path) if _is_elsewhere(holder) else not _locked(descriptor, fcntl.LOCK_SH)
+        return _who(holder) if alive else ""
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, path: Path) -> None:
+    end = time.monotonic() + _LOOK
+    while not (locked := _locked(descriptor, fcntl.LOCK_EX)) and time.monotonic() < end:
+        time.sleep(0.05)
     holder = _holder(path)
-    elsewhere = bool(holder) and holder.get("host") != socket.gethostname()
-    if _still_beating(path) if elsewhere else not locked:
-        raise RequestError(_busy(path, holder))
+    if _still_beating(path) if _is_elsewhere(holder) else not locked:
+        raise RequestError(
+            f"{path.parent}: {_who(holder)} is training in this run directory; wait for it or stop it first"
+        )
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # no locks here, so none held
+    return True
+
+
+def _is_elsewhere(holder: dict[str, Any]) -> bool:
+    return bool(holder) and holder.get("host") != socket.gethostname()
 
 
 def _still_beating(path: Path) -> bool:
@@ -99,6 +128,5 @@ def _write(descriptor: int, holder: dict[str, Any]) -> None:
     os.utime(descriptor)
 
 
-def _busy(path: Path, holder: dict[str, Any]) -> str:
-    who = f"process {holder['pid']} on {holder['host']}" if {"pid", "host"} <= holder.keys() else "a process"
-    return f"{path.parent}: {who} is training in this run directory; wait for it or stop it first"
+def _who(holder: dict[str, Any]) -> str:
+    return f"process {holder['pid']} on {holder['host']}" if {"pid", "host"} <= holder.keys() else "a process"

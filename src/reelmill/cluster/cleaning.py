@@ -1,0 +1,218 @@
+"""What kills, damage and finished submissions leave behind in a run or songs directory, and how it goes.
+
+Nothing that somebody alive may need is ever found here: not what a trainer with the run's lock or a worker
+with a lease is writing, not the code of a job in the queue. What neither lock nor lease speaks for counts as
+left behind once nobody has touched it for ten minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from reelmill import durable
+from reelmill.cluster import queue
+from reelmill.cluster.submission import code_directory, submissions
+from reelmill.errors import IncompleteError, RequestError
+from reelmill.songs.leases import read_lease, read_leases
+from reelmill.training.lock import live_holder
+
+Kind = Literal["lease", "temporary", "code", "damaged"]
+WORDS: dict[Kind, str] = {
+    "lease": "stale lease",
+    "temporary": "temporary file",
+    "code": "old code snapshot",
+    "damaged": "damaged checkpoint, set aside",
+}
+QUIET = 600.0
+"""Seconds without a touch after which what no lock or lease speaks for is taken for left behind."""
+_RUN_FILES = ("config.yaml", "metrics.jsonl", "checkpoints", "logs")
+_DAMAGED = re.compile(r"step-\d{6,}\.damaged-\d+")
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file or directory that may go; ``bytes`` with all that is in it."""
+
+    path: str
+    kind: Kind
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What may go from a directory, and in words what has to stay for now."""
+
+    directory: str
+    found: list[Leftover]
+    kept: list[str]
+
+    @property
+    def bytes(self) -> int:
+        """Size of all that may go."""
+        return sum(item.bytes for item in self.found)
+
+    def describe(self) -> str:
+        """Lines for a person."""
+        lines = [f"{WORDS[item.kind]:<31}{size(item.bytes):>9}  {item.path}" for item in self.found]
+        lines += [f"stays: {reason}" for reason in self.kept]
+        total = f"{len(self.found)} to remove, {size(self.bytes)}" if self.found else "nothing to remove"
+        return "\n".join([*lines, f"{self.directory}: {total}"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return {
+            "directory": self.directory,
+            "leftovers": [asdict(item) for item in self.found],
+            "bytes": self.bytes,
+            "kept": self.kept,
+        }
+
+
+def find_leftovers(directory: Path, now: float | None = None) -> Leftovers:
+    """What is left behind in a run or songs directory. ``now``: seconds since 1970 (default: the clock's).
+
+    Takes up to 20 seconds where a trainer of another machine may be alive. Raises RequestError if
+    ``directory`` is neither a run nor a songs directory.
+    """
+    songs = (directory / "plan.json").is_file()
+    if not songs and not any((directory / name).exists() for name in _RUN_FILES):
+        raise RequestError(f"{directory}: neither a run nor a songs directory")
+    now = time.time() if now is None else now
+    kept: list[str] = []
+    found = [
+        *(_leases(directory) if songs else _damaged(directory)),
+        *_temporaries(directory, songs, now, kept),
+        *_snapshots(directory, now, kept),
+    ]
+    return Leftovers(str(directory), found, kept)
+
+
+def remove(leftovers: Leftovers) -> list[str]:
+    """Remove what was found. Gives in words what could not be removed.
+
+    A lease is looked at again first: somebody may have taken the shard over. All other names are never used
+    again by anybody, so what was left behind stays so.
+    """
+    problems = []
+    for item in leftovers.found:
+        path = Path(item.path)
+        try:
+            if item.kind == "lease":
+                _remove_lease(path)
+            elif path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except FileNotFoundError:
+            continue  # somebody else was faster
+        except OSError as error:
+            problems.append(f"{error.filename or path}: cannot be removed ({error.strerror})")
+    return problems
+
+
+def size(count: int) -> str:
+    """Bytes in words: 0 B, 12 kB, 3.4 MB, 1.2 GB."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count / 1000:.0f} kB" if count >= 1000 else f"{count} B"
+
+
+def _leases(songs: Path) -> Iterator[Leftover]:
+    for lease in read_leases(songs):
+        if not lease.live:
+            yield _leftover(songs / "leases" / f"shard-{lease.shard:06d}.json", "lease")
+
+
+def _remove_lease(path: Path) -> None:
+    lease = read_lease(path.parents[1], int(path.stem.removeprefix("shard-")))
+    if lease is not None and not lease.live:
+        path.unlink()
+
+
+def _damaged(run: Path) -> Iterator[Leftover]:
+    for path in sorted((run / "checkpoints").glob("*")):
+        if _DAMAGED.fullmatch(path.name):
+            yield _leftover(path, "damaged")
+
+
+def _temporaries(directory: Path, songs: bool, now: float, kept: list[str]) -> Iterator[Leftover]:
+    paths = sorted(_temporary_paths(directory))
+    if not paths:
+        return
+    if songs:
+        live = [str(lease.shard) for lease in read_leases(directory) if lease.live]
+        busy = f"shards {', '.join(live)} are being made" if live else ""
+    else:
+        trainer = live_holder(directory)
+        busy = f"{trainer} is training here" if trainer else ""
+    if busy:
+        kept.append(f"{len(paths)} temporary files, as {busy}")
+        return
+    spoken_for = {directory / name for name in (("text", "audio") if songs else ("checkpoints",))}
+    young = 0
+    for path in paths:
+        if path.parent in spoken_for or now - _touched(path) > QUIET:
+            yield _leftover(path, "temporary")
+        else:
+            young += 1
+    if young:
+        kept.append(f"{young} temporary files, touched in the last {QUIET / 60:.0f} minutes")
+
+
+def _temporary_paths(directory: Path) -> Iterator[Path]:
+    for place, directories, files in os.walk(directory):
+        for name in [*directories, *files]:
+            if durable.is_temporary(Path(place, name)):
+                yield Path(place, name)
+        directories[:] = [name for name in directories if not durable.is_temporary(Path(name))]
+
+
+def _snapshots(directory: Path, now: float, kept: list[str]) -> Iterator[Leftover]:
+    place = code_directory(directory)
+    paths = sorted(path for path in place.glob("*") if path.is_dir() and not durable.is_temporary(path))
+    if not paths:
+        return
+    try:
+        needed = _needed_code(directory)
+    except (IncompleteError, RequestError) as error:
+        kept.append(f"{len(paths)} code snapshots, as Slurm cannot say whose jobs are in the queue ({error})")
+        return
+    for path in paths:
+        if path.name in needed or None in needed:
+            kept.append(f"{path}, the code of a job in the queue")
+        elif now - path.stat().st_mtime <= QUIET:
+            kept.append(f"{path}, taken in the last {QUIET / 60:.0f} minutes")
+        else:
+            yield _leftover(path, "code")
+
+
+def _needed_code(directory: Path) -> set[str | None]:
+    """Names of snapshots that jobs in the queue need; None among them if a job does not say which."""
+    sent = submissions(directory)
+    jobs = [job for item in sent for job in item["jobs"]]
+    waiting = {entry.job.split("_")[0] for entry in queue.queued(jobs)}
+    return {
+        Path(item["code"]).name if "code" in item else None for item in sent if waiting & set(item["jobs"])
+    }
+
+
+def _leftover(path: Path, kind: Kind) -> Leftover:
+    return Leftover(str(path), kind, sum(file.lstat().st_size for file in _files(path)))
+
+
+def _touched(path: Path) -> float:
+    return max((file.lstat().st_mtime for file in [path, *_files(path)]), default=0.0)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_symlink() or not path.is_dir():
+        return [path]
+    return [Path(place, name) for place, _, files in os.walk(path) for name in files]
