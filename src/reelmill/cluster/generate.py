@@ -137,9 +137,11 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
     Raises IncompleteError naming what is missing once all rounds are used up.
     """
     from reelmill.report.page import write_report
+    from reelmill.report.publication import publish_songs
     from reelmill.songs.collect import collect
     from reelmill.songs.generate import generate
     from reelmill.songs.plan import plan_path
+    from reelmill.songs.publishing import tracking_settings
     from reelmill.songs.verify import verify
 
     out = Path(job["directory"])
@@ -148,7 +150,9 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
     found = verify(out)
     if found.intact:
         collect(out)
-        return f"{found.describe()}\n{write_report(out)}"
+        archive = publish_songs(out, tracking_settings(out, job["overrides"]))
+        made = [found.describe(), str(write_report(out)), *([str(archive)] if archive else [])]
+        return "\n".join(made)
     clusters = {stage: parse(ClusterSettings, job["clusters"][stage], stage) for stage in SONG_STAGES}
     if job["round"] >= clusters["collect"].collect_rounds:
         raise IncompleteError(f"after {job['round']} further rounds:\n{found.describe()}")

@@ -6,18 +6,17 @@ import contextlib
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from reelmill.cluster.status import Jobs, describe_jobs, duration, jobs_of
 from reelmill.errors import DamagedError
+from reelmill.songs.figures import songs_per_second
 from reelmill.songs.leases import read_leases
 from reelmill.songs.outcome import count_half
 from reelmill.songs.plan import Plan, read_plan
 from reelmill.songs.shards import Kind, Manifest, read_manifest, shard_numbers
 
-_WINDOW = 600.0  # seconds that the rate is taken over
 _SHOWN = 3
 
 
@@ -84,7 +83,7 @@ def songs_status(directory: Path, now: float | None = None) -> SongsStatus:
     last: Kind = "audio" if plan.audio else "text"
     manifests = _manifests(directory, plan, last)
     covered = sum(manifest.count for manifest in manifests)
-    rate = _rate(manifests, now or time.time())
+    rate = songs_per_second(manifests, now or time.time())
     leases = read_leases(directory)
     return SongsStatus(
         directory=str(directory),
@@ -115,25 +114,6 @@ def _manifests(directory: Path, plan: Plan, kind: Kind) -> list[Manifest]:
             with contextlib.suppress(DamagedError):
                 found.append(read_manifest(directory, kind, number))
     return found
-
-
-def _rate(manifests: list[Manifest], now: float) -> float | None:
-    """Songs a second over the last minutes, from when shards began to when they were finished."""
-    recent = [
-        (_finished(manifest), manifest) for manifest in manifests if now - _finished(manifest) < _WINDOW
-    ]
-    if not recent:
-        return None
-    begin = min(end - float(manifest.made_by.get("seconds", 0)) for end, manifest in recent)
-    seconds = max(end for end, _ in recent) - max(begin, now - _WINDOW)
-    return sum(manifest.count for _, manifest in recent) / max(seconds, 1.0)
-
-
-def _finished(manifest: Manifest) -> float:
-    try:
-        return datetime.fromisoformat(str(manifest.made_by["finished"])).timestamp()
-    except (KeyError, ValueError):
-        return 0.0
 
 
 def _slowest(manifests: list[Manifest]) -> list[dict[str, Any]]:

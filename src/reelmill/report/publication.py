@@ -8,6 +8,8 @@ from reelmill.report.page import SAMPLE
 from reelmill.report.results import result, write_results
 from reelmill.report.songs import Songs, read_songs
 from reelmill.songs.attempt import TIERS
+from reelmill.songs.figures import Figures
+from reelmill.songs.publishing import parameters
 from reelmill.tracking.comet import Publisher
 from reelmill.tracking.settings import TrackingSettings
 
@@ -15,28 +17,26 @@ from reelmill.tracking.settings import TrackingSettings
 def publish_songs(directory: Path, settings: TrackingSettings) -> Path | None:
     """Publish a songs directory as an experiment of its own; the offline archive if one was made.
 
-    Writes ``directory``/results.csv. Called again, when there are more songs, it is the same experiment.
+    Delivers what the workers could not while they made the songs. Writes ``directory``/results.csv and brings
+    metrics.jsonl up to date. Called again, when there are more songs, it is the same experiment.
     """
+    Figures(directory).update()
     songs = read_songs(directory)
     sample = list(songs.sample(SAMPLE))
     table = directory / "results.csv"
     write_results(table, (result(song.facts) for song in sample))
-    publisher = Publisher(directory, settings, {"songs": _parameters(songs)})
+    planned = parameters(songs.plan)
+    publisher = Publisher(directory, settings, {**planned, "songs": {**planned["songs"], **_totals(songs)}})
     for song in sample:
         publisher.log_song(f"song-{song.facts['id']:09d}", song.facts["abc"], song.audio or None)
     publisher.log_table(table)
     return publisher.close()
 
 
-def _parameters(songs: Songs) -> dict[str, float | int | str]:
-    plan, attempts = songs.plan, songs.attempts
+def _totals(songs: Songs) -> dict[str, float | int | str]:
+    attempts = songs.attempts
     rates = {f"passed_{tier}": attempts[tier] / attempts["made"] for tier in TIERS if attempts["made"]}
     return {
-        "run": plan.run,
-        "model": plan.model,
-        "seed": plan.seed,
-        "require": plan.songs_settings.require,
-        "temperature": plan.sampling.temperature,
         "made": songs.made,
         "with_audio": songs.sounding,
         "failed": sum(songs.failures("text").values()),

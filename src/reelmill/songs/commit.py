@@ -39,6 +39,7 @@ class InHand:
     attempts_before: dict[str, int] = field(default_factory=empty_tally)  # of songs from a shorter shard
     taken_up: int = 0  # ids, in order
     failed: int = 0  # of them
+    characters: int = 0  # of the songs among them
     began: float = field(default_factory=time.monotonic)
 
 
@@ -71,6 +72,7 @@ class Committer:
         self.backlog = 0  # songs that are finished and not yet taken up
         self.in_hand = 0  # shards
         self._stopped = False
+        self._finished = 0.0  # when the last shard was
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -106,6 +108,7 @@ class Committer:
         """Finish a shard; the fault of the machine that prevented it, or ""."""
         try:
             self._commit(shard)
+            self._finished = time.monotonic()
         except CancelledError:
             return "given up"
         except ToolError as error:
@@ -177,6 +180,7 @@ class Committer:
         shard.songs.popleft()
         shard.taken_up += 1
         shard.failed += bool(song.failure)
+        shard.characters += int(song.facts.get("characters", 0))
         self._waiting(-1)
         self._on_song(shard, song)
         return song
@@ -188,7 +192,8 @@ class Committer:
         with contextlib.suppress(DamagedError):
             if read_manifest(self._directory, kind, work.shard).count > work.count:
                 raise _SupersededError
-        seconds = time.monotonic() - shard.began
+        # The next shard begins while the last songs of one are finishing: that time is counted once.
+        seconds = time.monotonic() - max(shard.began, self._finished)
         commit.facts = {
             "first": work.first,
             "count": work.count,
@@ -200,6 +205,7 @@ class Committer:
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
             "songs_per_second": round(work.count / seconds, 3) if seconds else 0.0,
+            "characters": shard.characters,
             "stages": self._stage_seconds(),
         }
 

@@ -108,6 +108,7 @@ def plan_from_run(
                 run=str(run.absolute()),
                 checkpoint=found.name,
                 fingerprint={},
+                tracking=config.tracking,
             ),
         )
         write_tunes(directory, config.corpus)

@@ -16,7 +16,7 @@ import json
 import os
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from reelmill.errors import DamagedError, RequestError
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.settings import COMPUTE
 from reelmill.songs.settings import SongsSettings
+from reelmill.tracking.settings import TrackingSettings
 
 FILE = "plan.json"
 SECTIONS = ("sampling", "audio", "songs")
@@ -48,6 +49,8 @@ class Plan:
     run: str  # where the model came from
     checkpoint: str  # the name that was asked for; "" for the best
     fingerprint: dict[str, dict[str, str]]  # of the text half, and of the audio half once somebody made sound
+    # Of the run, so that every worker reports to the same place.
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
 
     @property
     def shards(self) -> int:
@@ -73,7 +76,12 @@ class Plan:
 
     def config(self) -> Config:
         """The plan's settings as a config; what only says how a result is computed has its default."""
-        return Config(sampling=self.sampling, audio=self.audio_settings, songs=self.songs_settings)
+        return Config(
+            sampling=self.sampling,
+            audio=self.audio_settings,
+            songs=self.songs_settings,
+            tracking=self.tracking,
+        )
 
 
 def plan_path(directory: Path) -> Path:
@@ -97,6 +105,7 @@ def read_plan(directory: Path) -> Plan:
             raise RequestError(f"{path}: version {data['version']}, this reelmill reads {_VERSION}")
         sections = {name: dict(data["settings"][name]) for name in SECTIONS}
         sections["songs"]["songs_per_shard"] = data["songs_per_shard"]
+        sections["tracking"] = data.get("tracking", {})
         config = configuration.from_dict(sections, source=str(path))
         return Plan(
             seed=int(data["seed"]),
@@ -109,6 +118,7 @@ def read_plan(directory: Path) -> Plan:
             run=str(data["run"]),
             checkpoint=str(data["checkpoint"]),
             fingerprint={half: dict(facts) for half, facts in data["fingerprint"].items()},
+            tracking=config.tracking,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedError(f"{path}: not a plan ({type(error).__name__}: {error})") from None
@@ -215,6 +225,7 @@ def _to_json(plan: Plan) -> str:
         "run": plan.run,
         "checkpoint": plan.checkpoint,
         "fingerprint": plan.fingerprint,
+        "tracking": dataclasses.asdict(plan.tracking),
     }
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

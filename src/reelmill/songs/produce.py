@@ -21,6 +21,7 @@ from reelmill.songs.outcome import Outcome, count_half
 from reelmill.songs.plan import Plan, grow_plan, plan_path, read_plan
 from reelmill.songs.pool import Pool
 from reelmill.songs.progress import Progress
+from reelmill.songs.publishing import published_live
 from reelmill.songs.shards import KINDS, Kind, manifest_path
 from reelmill.songs.shares import Share
 from reelmill.songs.worker import Made, Worker
@@ -113,7 +114,11 @@ def _work(
         "device": str(engine.device) if engine else "",
     }
     made = Made()
-    with Leases(directory, name) as leases, Progress(plan, share.songs, visible) as progress:
+    with (
+        published_live(directory, plan, config.tracking),
+        Leases(directory, name) as leases,
+        Progress(plan, share.songs, visible) as progress,
+    ):
         while True:
             worker = Worker(
                 directory, plan, share, leases, pool, engine, extension(config.audio), made_by, progress.count

@@ -16,6 +16,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from reelmill.tracking.settings import TrackingSettings
 
 _log = logging.getLogger(__name__)
 _ARCHIVE_SECONDS = 600
+_TRY_AGAIN_SECONDS = 300
 _SUFFIXES = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".opus"}
 
 
@@ -39,12 +41,13 @@ class Publisher:
         self._settings = settings
         self._outbox = Outbox(directory)
         self._follower: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
         self._warned = False
         self._closed = not settings.comet
         if settings.comet:
             try:
                 self._outbox.describe(settings.project, settings.workspace, parameters)
-                if settings.online is True or (settings.online == "auto" and _key_may_be_configured()):
+                if may_be_online(settings):
                     self._follower = self._start_follower()
             except Exception as error:
                 self._warn(error)
@@ -56,6 +59,8 @@ class Publisher:
             return
         if follower.poll() is not None:
             self._follower_ended(follower.returncode)
+            if follower.returncode != NO_KEY and time.monotonic() - self._started > _TRY_AGAIN_SECONDS:
+                self._try_again()
             return
         try:
             follower.stdin.write(b"\n")
@@ -107,7 +112,15 @@ class Publisher:
             self._warn(error)
         self.publish()
 
+    def _try_again(self) -> None:
+        """The network may be back; the next follower begins where Comet confirmed the last."""
+        try:
+            self._follower = self._start_follower()
+        except OSError as error:
+            self._warn(error)
+
     def _start_follower(self) -> subprocess.Popen[bytes]:
+        self._started = time.monotonic()
         with (self._outbox.folder / "publisher.log").open("ab") as log:
             follower = subprocess.Popen(
                 _delivery("follow", self.directory),
@@ -171,8 +184,14 @@ def _delivery(command: str, directory: Path) -> list[str]:
     return [sys.executable, "-m", "reelmill.tracking.delivery", command, str(directory)]
 
 
+def may_be_online(settings: TrackingSettings) -> bool:
+    """Cheap sign that Comet is wanted online and a key is configured: the follower has the last word."""
+    if settings.online == "auto":
+        return settings.comet and _key_may_be_configured()
+    return settings.comet and settings.online
+
+
 def _key_may_be_configured() -> bool:
-    """Cheap sign that comet_ml would find a key; the follower, which asks comet_ml, has the last word."""
     files = [os.environ.get("COMET_CONFIG", ""), ".comet.config", "~/.comet.config", ".env"]
     return "COMET_API_KEY" in os.environ or any(file and Path(file).expanduser().is_file() for file in files)
 

@@ -1,0 +1,169 @@
+"""Songs reach Comet: one experiment, a point a finished half of a shard, whoever made it, whatever died."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from reelmill.report.publication import publish_songs
+from reelmill.songs import publishing
+from reelmill.songs.collect import collect
+from reelmill.songs.figures import Figures
+from reelmill.songs.generate import generate
+from reelmill.songs.plan import read_plan
+from reelmill.songs.publishing import tracking_settings
+from reelmill.songs.verify import verify
+from reelmill.tracking.metrics import read_metrics
+from reelmill.tracking.outbox import Outbox
+from reelmill.tracking.settings import TrackingSettings
+from tests.songs.conftest import SETTINGS, SONGS, write_run
+from tests.tracking.comet_server import Server, answering
+
+server = pytest.fixture(answering)
+OFFLINE = TrackingSettings(online=False)
+WORKER = """
+import pathlib, sys
+from reelmill.songs import publishing
+from reelmill.songs.generate import generate
+publishing._PERIOD = 0.05
+generate(*map(pathlib.Path, sys.argv[1:3]), songs=int(sys.argv[3]), progress=False)
+"""
+
+
+def archived(path: Path) -> dict[str, dict[int, float]]:
+    """Value by step of each metric in an offline archive; each step stands once."""
+    with zipfile.ZipFile(path) as archive:
+        messages = [json.loads(line) for line in archive.read("messages.json").splitlines()]
+    points: dict[str, dict[int, float]] = {}
+    for metric in (one["payload"]["metric"] for one in messages if one["type"] == "metric_msg"):
+        steps = points.setdefault(metric["metricName"], {})
+        assert metric["step"] not in steps or "/" not in metric["metricName"]
+        steps[metric["step"]] = metric["metricValue"]
+    return points
+
+
+def test_an_archive_has_a_point_a_shard_and_can_be_made_again(songs: Path) -> None:
+    path = publish_songs(songs, OFFLINE)
+    assert path is not None
+    points = archived(path)
+    manifests = [json.loads(file.read_text()) for file in sorted(songs.glob("text/*.json"))]
+    for name, total in {
+        "songs": SONGS,
+        "attempts": sum(one["attempts"]["made"] for one in manifests),
+        "sampling_seconds": sum(one["made_by"]["stages"]["sampling"] for one in manifests),
+    }.items():
+        assert sum(points[f"text/{name}"].values()) == pytest.approx(total)
+        assert points[f"worker-0-of-1/{name}"] == points[f"text/{name}"]
+    assert len(points["audio/songs_per_second"]) == len(points["worker-0-of-1/audio_seconds"]) == 8
+    assert all(
+        0 < rate <= 1 for tier in ("headers", "midi") for rate in points[f"text/passed_{tier}"].values()
+    )
+    characters = sum(
+        points["text/characters_per_second"][step] * seconds
+        for step, seconds in points["text/seconds"].items()
+    )
+    collect(songs)
+    written = json.loads((songs / "summary.json").read_text())["distributions"]["characters"]["total"]
+    assert characters == pytest.approx(written, rel=0.01)
+    assert list(points["corpus/songs"].values()) == [8 * shard for shard in range(1, 9)]
+
+    path.unlink()
+    (songs / "metrics.jsonl").unlink()
+    assert publish_songs(songs, OFFLINE) == path
+    again = archived(path)
+    assert {name: again[name] for name in points if "/" in name} == {
+        name: points[name] for name in points if "/" in name
+    }
+    assert verify(songs, processes=1).intact
+
+
+def test_a_torn_or_damaged_log_is_mended_and_a_grown_shard_is_news(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "songs"
+    generate(run, out, songs=12, audio=False, progress=False)
+    figures = Figures(out)
+    assert figures.update() == [("text", 0), ("text", 1)] and figures.update() == []
+    log = out / "metrics.jsonl"
+    whole = log.read_text()
+    log.write_text(whole[:-20])  # killed while it wrote the last line
+    assert Figures(out).update() == []
+    assert Counter(record["kind"] for record in read_metrics(log)) == {
+        "text": 2,
+        "worker-0-of-1": 2,
+        "corpus": 2,
+    }
+    log.write_text("{\n" + whole)
+    assert len(Figures(out).update()) == 2 and log.read_text() == whole
+    generate(out, songs=24, audio=False, progress=False)
+    assert Figures(out).update() == [("text", 1), ("text", 2)]  # shard 1 has 8 songs by now
+    totals = [record["songs"] for record in read_metrics(log) if record["kind"] == "corpus"]
+    assert totals == [8, 12, 16, 24]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_comet_nothing(server: Server, run: Path, tmp_path: Path) -> None:
+    out, count = tmp_path / "songs", 160
+    command = [sys.executable, "-c", WORKER, str(run), str(out), str(count)]
+    deadline = time.monotonic() + 120
+    with subprocess.Popen(command) as killed:
+        while len(server.steps("text/songs_per_second")) < 2:
+            assert killed.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(killed.pid, signal.SIGKILL)
+    subprocess.run(command, check=True, timeout=300)
+    live = len(server.steps("text/songs_per_second"))
+    assert publish_songs(out, tracking_settings(out)) is None  # all was sent: no archive
+    assert live > 2
+    for name in (
+        "text/attempts",
+        "worker-0-of-1/songs_per_second",
+        "text/sampling_seconds",
+        "text/passed_midi",
+    ):
+        steps = server.steps(name)
+        assert len(steps) == len(set(steps)) == 20, name
+    sounds = [body for path, body in server.requests if path.endswith("asset/upload") and b"RIFF" in body]
+    assert len(sounds) >= 16
+    keys = {json.loads(body)["experimentKey"] for path, body in server.requests if path.endswith("add/run")}
+    assert keys == {Outbox(out).experiment().key}
+    host = os.uname().nodename.encode()
+    assert len(host) < 4 or not any(host in body for _, body in server.requests)
+
+
+@pytest.mark.slow
+def test_a_worker_does_not_mind_that_comet_is_away(
+    server: Server,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(publishing, "_PERIOD", 0.05)
+    monkeypatch.setattr(publishing, "_LAST_WORDS", 1.0)
+    server.broken = True
+    out = tmp_path / "songs"
+    assert generate(run, out, songs=SONGS, progress=False).complete
+    assert len([record for record in caplog.records if "Comet" in record.message]) <= 1
+    server.broken = False
+    assert publish_songs(out, tracking_settings(out)) is None
+    assert sorted(server.steps("text/songs")) == sorted(set(server.steps("text/songs")))
+    assert len(server.steps("text/songs")) == len(server.steps("audio/songs")) == 8
+
+
+def test_songs_are_tracked_as_their_run_is(model: object, server: Server, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "tracking": {"comet": False, "project": "reels"}}
+    quiet = write_run(tmp_path / "run", model, settings)  # type: ignore[arg-type]
+    out = tmp_path / "songs"
+    generate(quiet, out, songs=8, audio=False, progress=False)
+    shutil.rmtree(quiet)
+    assert tracking_settings(out) == read_plan(out).tracking == TrackingSettings(comet=False, project="reels")
+    assert publish_songs(out, tracking_settings(out)) is None
+    assert not (out / "comet").exists() and not server.requests
+    assert tracking_settings(out, ["tracking.comet=true"]).comet
