@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from reelmill.cluster import doctor, probe
+from reelmill.cluster import doctor, probe, queue
 from reelmill.cluster.doctor import Finding
 from reelmill.cluster.settings import ClusterSettings
+from reelmill.errors import RequestError
 
 TWO = ClusterSettings(nodes=2)
 GPUS = ClusterSettings(tasks_per_node=2, gpus_per_node=2)
@@ -26,6 +29,7 @@ def test_a_machine_in_order(tmp_path: Path) -> None:
     }
     assert found["Python packages"].state == "ok"
     assert found["disk"].state == "ok"
+    assert found["soundfont"].state == "ok"
     assert found["abc2midi"].state == "ok"
 
 
@@ -34,22 +38,47 @@ def test_missing_package() -> None:
     assert_wrong(finding, "no_such_package", "make setup")
 
 
-def test_disk_without_room(tmp_path: Path) -> None:
-    assert_wrong(doctor.disk(tmp_path, room=10**18), "GB free", "reelmill clean")
+def test_a_place_below_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("")
+    assert_wrong(doctor.disk(tmp_path / "notes" / "runs"), "cannot be written", "--place")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_disk_that_cannot_be_written() -> None:
-    assert_wrong(doctor.disk(Path("/proc/1")), "cannot be written", "--place")
+def test_somebody_elses_directory_cannot_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert_wrong(doctor.disk(tmp_path / "runs"), "cannot be written", "--place")
+
+
+def test_a_disk_mounted_for_reading_cannot_be_written(tmp_path: Path, can_mount: None) -> None:
+    code, found = examined(tmp_path / "disk" / "runs", mount="-o ro", at=tmp_path / "disk")
+    assert code == 1
+    assert_wrong(found["disk"], "cannot be written (Read-only", "--place")
+    assert "disk room" in found  # the other checks are made all the same
+
+
+def test_a_small_disk_has_no_room(tmp_path: Path, can_mount: None) -> None:
+    code, found = examined(tmp_path / "disk" / "runs", mount="-o size=1m", at=tmp_path / "disk")
+    assert (code, found["disk"].state) == (1, "ok")
+    assert_wrong(found["disk room"], "0.0 GB free", "reelmill clean")
 
 
 def test_missing_abc2midi(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "reelmill.cli", "doctor", "--place", str(tmp_path), "--json"]
-    environment = {**os.environ, "REELMILL_ABC2MIDI": "/nowhere/abc2midi"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    found = {finding["check"]: Finding(**finding) for finding in json.loads(done.stdout)["findings"]}
+    code, found = examined(tmp_path, REELMILL_ABC2MIDI="/nowhere/abc2midi")
+    assert code == 1
     assert_wrong(found["abc2midi"], "/nowhere/abc2midi", "pip install symusic")
+
+
+def test_a_program_that_is_no_abc2midi(tmp_path: Path) -> None:
+    _, found = examined(tmp_path, REELMILL_ABC2MIDI="/bin/false")
+    assert_wrong(found["abc2midi"], "/bin/false", "pip install symusic")
+
+
+def test_a_soundfont_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "soundfonts").mkdir()
+    (tmp_path / "soundfonts" / "TimGM6mb.sf2").write_text("<html>404 Not Found</html>")
+    monkeypatch.setenv("REELMILL_CACHE", str(tmp_path))
+    monkeypatch.setattr("reelmill.audio.soundfont._SYSTEM", ())
+    assert_wrong(doctor.soundfont(), "no soundfont", "make setup")
 
 
 def test_missing_soundfont(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -81,6 +110,48 @@ def test_comet_file_that_cannot_be_read(tmp_path: Path) -> None:
 def test_no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert_wrong(doctor.slurm(), "no sbatch", "make slurm-up")
+
+
+@pytest.mark.parametrize(
+    ("program", "seen"),
+    [
+        ("echo 'slurm_load_partitions: Unable to contact slurm controller' >&2; exit 1", "Unable to contact"),
+        ("exec sleep 60", "no answer from Slurm in 1 seconds"),
+    ],
+)
+def test_slurm_does_not_answer(
+    program: str, seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sbatch", "squeue", "scontrol", "sinfo"):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(queue, "SECONDS", 1)
+    assert_wrong(doctor.slurm(), seen, "SLURM_CONF")
+    (tmp_path / "cluster.yaml").write_text("partition: main\n")
+    found = list(doctor.examine(tmp_path / "cluster.yaml", tmp_path, environ={"HOME": str(tmp_path)}))
+    assert [finding.check for finding in found][-1] == "Slurm"  # nothing more can be asked
+
+
+@pytest.mark.skipif(shutil.which("scontrol") is None, reason="needs Slurm's commands")
+def test_a_controller_that_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "slurm.conf").write_text(
+        f"ClusterName=dead\nSlurmctldHost=localhost\nSlurmctldPort={port}\nMessageTimeout=2\n"
+        f"AuthType=auth/munge\nAuthInfo=socket={tmp_path}/munge\nNodeName=n1\nPartitionName=main Nodes=n1\n"
+    )
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    monkeypatch.setattr(queue, "SECONDS", 5)
+    finding = doctor.slurm()
+    assert_wrong(finding, "scontrol", "SLURM_CONF")
+
+
+def test_a_typo_in_the_cluster_file_is_said_before_anything_is_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text("partiton: main\n")
+    with pytest.raises(RequestError, match="did you mean 'partition'"):
+        next(doctor.examine(tmp_path / "cluster.yaml", tmp_path))
 
 
 def test_no_accounting_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +193,22 @@ def test_tasks_that_do_not_reach_each_other(settings: ClusterSettings, name: str
     silent = judged([WELL], "log", settings, tmp_path)[-1]
     assert_wrong(silent, "1 of 2 tasks reported", "SOCKET_IFNAME")
     assert silent.check.startswith(name)
+
+
+def examined(
+    place: Path, mount: str = "", at: Path | None = None, **environment: str
+) -> tuple[int, dict[str, Finding]]:
+    """Exit code and findings of ``reelmill doctor``, with a tmpfs of these options mounted ``at``."""
+    command = [sys.executable, "-m", "reelmill.cli", "doctor", "--place", str(place), "--json"]
+    if at is not None:
+        at.mkdir()
+        mounting = f'mount -t tmpfs {mount} none "$0" && exec "$@"'
+        command = ["unshare", "--mount", "sh", "-c", mounting, str(at), *command]
+    done = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
+    )
+    told = json.loads(done.stdout)["findings"]
+    return done.returncode, {finding["check"]: Finding(**finding) for finding in told}
 
 
 def judged(reports: list[dict[str, Any]], log: str, settings: ClusterSettings, place: Path) -> list[Finding]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import socket
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelmill.cluster.limits import array_sizes, disk_problems, megabytes, request_problems
+from reelmill.cluster.limits import array_sizes, megabytes, request_problems
 from reelmill.cluster.queue import Node, Partition, gpus, seconds
 from reelmill.cluster.settings import ClusterSettings
 
@@ -66,15 +64,6 @@ def test_arrays_hold_all_tasks_and_stay_under_the_limit(tasks: int, most: int) -
     sizes = array_sizes(tasks, most)
     assert sum(sizes) == tasks
     assert all(0 < size < most for size in sizes)  # indices are 0 … size - 1 and must be below MaxArraySize
-
-
-def test_disks_that_only_this_machine_has(tmp_path: Path) -> None:
-    mounts = [("/", "ext4"), ("/scratch", "nfs4"), ("/scratch/fast", "tmpfs")]
-    assert disk_problems(Path("/scratch/runs/a"), {"n1"}, mounts) == []
-    assert "tmpfs" in disk_problems(Path("/scratch/fast/a"), {"n1"}, mounts)[0]
-    assert "shared disk" in disk_problems(Path("/tmp/runs"), {"n1"}, mounts)[0]
-    # The nodes are this machine
-    assert disk_problems(Path("/tmp/runs"), {socket.gethostname()}, mounts) == []
 
 
 @pytest.mark.parametrize(

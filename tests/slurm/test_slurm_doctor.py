@@ -28,6 +28,10 @@ CASES: dict[str, dict[str, Any]] = {
     "long queue": {"extra": ["--begin=now+1hour"]},
     "partition": {"partition": "mian"},
     "time": {"partition": "short", "time": 31},
+    "nodes": {"nodes": 9},
+    "GPUs of generate": {"generate": {"nodes": 1, "tasks_per_node": 3, "gpus_per_node": 3}},
+    "memory of collect": {"collect": {"nodes": 1, "memory": "900G"}},
+    "constraint": {"extra": ["--constraint=nowhere"]},
 }
 Findings = dict[str, dict[str, str]]
 
@@ -70,6 +74,10 @@ def test_a_cluster_in_order(examined: dict[str, tuple[int, Findings]]) -> None:
         ("no network", "gloo between tasks", "", "GLOO_SOCKET_IFNAME"),
         ("partition", "train request", "mian", "did you mean 'main'"),
         ("time", "train request", "31 minutes", "at most 30"),
+        ("nodes", "train request", "nodes = 9", "'main' has 4"),
+        ("GPUs of generate", "generate request", "gpus_per_node = 3", "at most 2"),
+        ("memory of collect", "collect request", "memory = '900G'", "at most"),
+        ("constraint", "submission", "sbatch refused", "`extra` in the cluster file"),
     ],
 )
 def test_what_is_wrong_is_found(

@@ -9,12 +9,13 @@ import configparser
 import importlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reelmill.cluster import limits, queue
+from reelmill.cluster import disks, limits, queue
 from reelmill.cluster.settings import ClusterSettings, load_clusters
 from reelmill.errors import IncompleteError, RequestError
 
@@ -46,14 +47,14 @@ def examine(
     ``place`` is where runs will lie. With a ``cluster`` file its limits are checked, and a probe is sent to
     two tasks on its nodes; ``wait`` is how many seconds it may stay in the queue.
     """
+    settings = load_clusters(cluster) if cluster else {}
     yield python_packages()
-    yield disk(place)
+    written = disk(place)
+    yield written
+    yield disk_room(place)
     yield abc2midi()
     yield soundfont()
     yield comet_key(environ, cluster is not None)
-    if cluster is None:
-        return
-    settings = load_clusters(cluster)
     if all(setting.scheduler == "local" for setting in settings.values()):
         return
     answered = slurm()
@@ -62,7 +63,7 @@ def examine(
         return
     yield accounting()
     yield array_limit(queue.configuration())
-    fits = True
+    fits = written.state != "wrong"
     for stage, setting in settings.items():
         for finding in request(stage, setting, place):
             fits &= finding.state != "wrong"
@@ -92,21 +93,39 @@ def import_problem(name: str) -> str:
     return ""
 
 
-def disk(place: Path, room: int = ROOM) -> Finding:
-    """Whether runs can be written at ``place`` and there is room for them."""
-    exists = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
-    if not os.access(exists, os.W_OK | os.X_OK):
-        return Finding("disk", "wrong", f"{exists} cannot be written", "give another directory with --place")
+def disk(place: Path) -> Finding:
+    """Whether runs can be written at ``place``: a file is, and goes again."""
+    exists = _existing(place)
+    try:
+        with tempfile.TemporaryFile(dir=exists) as file:
+            file.write(b"reelmill")
+    except OSError as error:
+        return Finding(
+            "disk",
+            "wrong",
+            f"{exists} cannot be written ({error.strerror})",
+            "give another directory with --place",
+        )
+    return Finding("disk", "ok", f"{exists} can be written")
+
+
+def disk_room(place: Path, room: int = ROOM) -> Finding:
+    """Whether there is room for runs at ``place``."""
+    exists = _existing(place)
     free = shutil.disk_usage(exists).free
     if free < room:
         return Finding(
-            "disk",
+            "disk room",
             "wrong",
             f"{exists}: {free / 1e9:.1f} GB free of {room / 1e9:.1f} GB wanted",
             "delete runs you no longer need, have `reelmill clean RUN` remove what kills left in the others, "
             "or use a roomier disk",
         )
-    return Finding("disk", "ok", f"{exists}: {free / 1e9:.0f} GB free")
+    return Finding("disk room", "ok", f"{exists}: {free / 1e9:.0f} GB free")
+
+
+def _existing(place: Path) -> Path:
+    return next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
 
 
 def abc2midi() -> Finding:
@@ -190,7 +209,7 @@ def array_limit(configuration: Mapping[str, str]) -> Finding:
 def request(stage: str, settings: ClusterSettings, place: Path) -> Iterator[Finding]:
     """Whether the partition can give what a stage asks for, on a disk that nodes may see."""
     problems = limits.request_problems(settings, queue.partitions(), queue.nodes())
-    problems += limits.disk_problems(place, queue.node_hosts(), limits.mounts())
+    problems += disks.disk_problems(place, queue.node_hosts(), disks.mounts())
     for problem in problems:
         seen, _, right = problem.partition(": ")
         yield Finding(f"{stage} request", "wrong", seen, right)

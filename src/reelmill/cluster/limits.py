@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import difflib
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 from reelmill.cluster import queue
+from reelmill.cluster.disks import disk_problems, mounts, warn_of_doubt
 from reelmill.cluster.queue import Node, Partition
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.errors import RequestError
-
-_MEMORY_DISKS = {"tmpfs", "ramfs", "devtmpfs", "overlay"}
-_OWN_PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 
 
 def refuse_impossible(settings: ClusterSettings, directory: Path) -> None:
     """Ask Slurm what it has; RequestError naming every key that asks for more, or the disk nodes do not
     see.
     """
+    hosts, mounted = queue.node_hosts(), mounts()
     problems = request_problems(settings, queue.partitions(), queue.nodes())
-    problems += disk_problems(directory, queue.node_hosts(), mounts())
+    problems += disk_problems(directory, hosts, mounted)
     if problems:
         raise RequestError("\n".join(problems))
+    warn_of_doubt(directory, hosts, mounted)
 
 
 def request_problems(
@@ -105,43 +104,6 @@ def array_sizes(tasks: int, max_array_size: int) -> list[int]:
     """
     most = max(1, max_array_size - 1)
     return [most] * (tasks // most) + ([tasks % most] if tasks % most else [])
-
-
-def disk_problems(directory: Path, hosts: set[str], mounted: Sequence[tuple[str, str]]) -> list[str]:
-    """A line if ``directory`` surely is on a disk that only this machine sees.
-
-    ``hosts`` are the nodes' host names, ``mounted`` pairs of mount point and file system type. Where all
-    nodes are this machine nothing is wrong. A disk that looks shared may still not be: ``reelmill doctor``
-    asks a node.
-    """
-    here = socket.gethostname()
-    if hosts and all(host.split(".")[0] == here.split(".")[0] for host in hosts):
-        return []
-    path = directory.absolute()
-    kind = max(
-        (item for item in mounted if path.is_relative_to(item[0])),
-        key=lambda item: len(item[0]),
-        default=("", ""),
-    )[1]
-    if kind in _MEMORY_DISKS:
-        return [
-            f"{directory}: lies on {kind}, which the nodes do not see; use a directory on the shared disk"
-        ]
-    own = [place for place in _OWN_PLACES if path.is_relative_to(place)]
-    if own:
-        return [
-            f"{directory}: lies in {own[0]}, where each node has its own; use a directory on the shared disk"
-        ]
-    return []
-
-
-def mounts() -> list[tuple[str, str]]:
-    """(mount point, file system type) of what is mounted here; empty where the kernel does not tell."""
-    try:
-        lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    return [(parts[1], parts[2]) for parts in (line.split() for line in lines) if len(parts) > 2]
 
 
 def megabytes(memory: str) -> int:

@@ -23,6 +23,7 @@ from reelmill.cluster import queue, task
 from reelmill.cluster.doctor import PACKAGES, Finding, import_problem
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.submission import Request, Submission, submit
+from reelmill.errors import RequestError
 
 _MEETING = timedelta(seconds=60)
 
@@ -61,7 +62,17 @@ def probe(settings: ClusterSettings, place: Path, wait: float) -> Iterator[Findi
         max_starts_without_progress=1,
     )
     try:
-        sent = submit(Request("doctor", directory, {}, lambda job_file, _share: ProbeJob(job_file)), asked)
+        request = Request("doctor", directory, {}, lambda job_file, _share: ProbeJob(job_file))
+        try:
+            sent = submit(request, asked)
+        except RequestError as error:
+            yield Finding(
+                "submission",
+                "wrong",
+                str(error),
+                "mend `account`, `qos` or `extra` in the cluster file; yours: sacctmgr show assoc user=$USER",
+            )
+            return
         yield requeue_allowed(sent.jobs[0])
         yield from _await(sent, asked, place, wait)
     finally:
