@@ -63,10 +63,11 @@ def prepare(stage: str, arguments: Sequence[str], environ: Mapping[str, str]) ->
 
 
 def _tasks(environ: Mapping[str, str]) -> int:
-    first, last = environ.get("SLURM_ARRAY_TASK_MIN", "0"), environ.get("SLURM_ARRAY_TASK_MAX", "0")
-    if int(first) != 0:
-        raise RequestError(f"--array={first}-{last}: shares are counted from 0: use --array=0-{last}")
-    return int(last) + 1
+    first = int(environ.get("SLURM_ARRAY_TASK_MIN") or 0)
+    last = int(environ.get("SLURM_ARRAY_TASK_MAX") or 0)
+    if first:
+        raise RequestError(f"--array={first}-{last}: shares are counted from 0: use --array=0-{last - first}")
+    return last + 1
 
 
 if __name__ == "__main__":
