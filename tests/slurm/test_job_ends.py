@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from devcluster import DevCluster, wait_until
 
 import reelmill
+from reelmill.cluster.cleaning import find_leftovers
 from reelmill.cluster.progress import newest_checkpoint
 from reelmill.cluster.requeue import read_journal
 from reelmill.cluster.settings import ClusterSettings
@@ -83,6 +85,18 @@ def test_the_code_of_submission_runs(cluster: DevCluster, count: Count, tmp_path
     paths = starts(submission)[0]["environment"]["PYTHONPATH"].split(os.pathsep)
     assert (Path(paths[0]) / "reelmill" / "cluster" / extra.name).exists()
     assert tmp_path in Path(paths[0]).parents
+
+
+def test_code_is_cleaned_away_once_its_job_has_left_the_queue(
+    cluster: DevCluster, count: Count, tmp_path: Path
+) -> None:
+    submission = count(dataclasses.replace(SETTINGS, extra=["--begin=now+1hour"]), steps=5)
+    in_an_hour = time.time() + 3600
+    waiting = find_leftovers(tmp_path / "run", in_an_hour)
+    assert (waiting.found, "a job in the queue" in waiting.describe()) == ([], True)
+    cluster.slurm("scancel", submission.jobs[0])
+    cluster.wait_for_end(submission.jobs[0])
+    assert [item.kind for item in find_leftovers(tmp_path / "run", in_an_hour).found] == ["code"]
 
 
 def test_dry_run_is_what_is_submitted(cluster: DevCluster, count: Count, tmp_path: Path) -> None:
