@@ -12,16 +12,23 @@ barriers cost more than they bring when anything else runs; two processes scale 
 
 from __future__ import annotations
 
+import math
 import time
+from pathlib import Path
 
 import torch
 from table import Row, at_least, row, table
+from trained import trained
 
 from reelmill.corpus.vocabulary import END, Vocabulary
+from reelmill.evaluation import encode_marked
 from reelmill.model import TrainedModel, new_network
+from reelmill.sampling.cell import SamplingCell
 from reelmill.sampling.engine import Attempt, Engine
 from reelmill.sampling.reference import sample
 from reelmill.sampling.settings import SamplingSettings
+from reelmill.training.checkpoints import find_checkpoint, load_model
+from reelmill.training.held_out import read_test_tunes
 from reelmill.training.settings import ModelSettings
 
 SLOTS, SONGS, ROUNDS = 256, 1024, 3
@@ -59,6 +66,25 @@ def plain_rate(one: TrainedModel) -> float:
     return characters / (time.process_time() - began)
 
 
+def held_out_bits(run: Path, precision: str) -> float:
+    """Bits a character on the run's test tunes, all read at once by the cell that the engine samples with."""
+    one = load_model(run)
+    tunes, _ = encode_marked(read_test_tunes(run, find_checkpoint(run)), one.vocabulary)
+    cell = SamplingCell(one, precision, torch.device("cpu"))
+    text = torch.full((len(tunes), max(map(len, tunes))), END)
+    for line, tune in zip(text, tunes, strict=True):
+        line[: len(tune)] = torch.from_numpy(tune)
+    lengths = torch.tensor([len(tune) for tune in tunes])
+    hidden = torch.zeros(cell.layers, len(tunes), cell.hidden_size)
+    cells, bits = torch.zeros_like(hidden), 0.0
+    with torch.inference_mode():
+        for time_step in range(text.shape[1] - 1):
+            logits = cell.step(text[:, time_step], hidden, cells)
+            surprise = -torch.log_softmax(logits, dim=1).gather(1, text[:, time_step + 1, None]).squeeze(1)
+            bits += float(surprise[lengths > time_step + 1].double().sum()) / math.log(2)
+    return bits / float((lengths - 1).sum())
+
+
 def product_rate(dtype: torch.dtype) -> float:
     """Characters a CPU second if the recurrent product were all there is to do."""
     state, weight = torch.randn(SLOTS, 1024).to(dtype), torch.randn(4096, 1024).to(dtype)
@@ -93,6 +119,14 @@ def rows() -> list[Row]:
         limit = f"bfloat16 product alone ({gigaflops:.0f} GFLOP/s)"
         found.append(row(name, middle[precision], unit, limit, **at_least(0.8, beside_limit)))
     found.append(row("the lab's loop", middle["plain"], "characters/CPU s"))
+    exact, low = (held_out_bits(trained(), precision) for precision in ("float32", "int8"))
+    found.append(
+        {
+            **row("held-out bits a character, int8", low, "", f"float32 ({exact:.4f})", low / exact),
+            "goal": "0.005 more at most",
+            "met": low - exact < 0.005,
+        }
+    )
     return found
 
 

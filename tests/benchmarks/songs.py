@@ -29,13 +29,12 @@ from pathlib import Path
 from typing import Any
 
 from table import Row, row, table
+from trained import RUN, trained
 
 from reelmill.songs.outcome import count_half
 from reelmill.songs.plan import read_plan
 from reelmill.songs.tunes import read_tunes
 
-MODEL = Path("runs/irish-tuned")
-RECIPE = Path(__file__).parents[2] / "configs" / "irish-tuned.yaml"
 PLANNED = 1_000_000
 SHARD = 100  # songs; a worker's last shards, cut off by the clock, do not count
 SHORT = 2.0  # minutes of the variants
@@ -56,14 +55,6 @@ class Corpus:
     @property
     def rate(self) -> float:
         return self.songs / self.seconds
-
-
-def train() -> Path:
-    """The model, trained unless it is there."""
-    command = [sys.executable, "-m", "reelmill.cli", "train", str(RECIPE), "--run", str(MODEL)]
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
-    return MODEL
 
 
 def make(
@@ -197,7 +188,7 @@ def verified(model: Path, songs: int = 300) -> tuple[float, float]:
 
 def rows(model: Path | None = None, minutes: float = 10.0) -> list[Row]:
     """End to end, the variants, one worker and two, verification."""
-    model = model or train()
+    model = model or trained()
     processors = sorted(os.sched_getaffinity(0))
     whole = make(model, minutes)
     passed = {
@@ -258,7 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", type=Path, help=f"a run (default: {MODEL}, trained if it is not there)")
+    parser.add_argument("--model", type=Path, help=f"a run (default: {RUN}, trained if it is not there)")
     parser.add_argument("--minutes", type=float, default=10.0)
     options = parser.parse_args()
     print(table(rows(options.model, options.minutes)))
