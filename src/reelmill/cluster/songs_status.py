@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,16 @@ from reelmill.songs.figures import songs_per_second
 from reelmill.songs.leases import read_leases
 from reelmill.songs.outcome import count_half
 from reelmill.songs.plan import Plan, read_plan
-from reelmill.songs.shards import Kind, Manifest, read_manifest, shard_numbers
+from reelmill.songs.shards import Kind, Manifest, read_manifest, shard_numbers, tar_path
 
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class SongsStatus:
-    """How far the songs have come. ``failed`` and ``silent`` count ids by reason; rates are in songs a
-    second.
+    """How far the songs have come: ids by reason (``failed``, ``silent``), rates in songs a second.
+
+    A shard is made, in somebody's hands (``running``), or ``missing``; ``stale`` ones are among the missing.
     """
 
     directory: str
@@ -37,7 +38,9 @@ class SongsStatus:
     songs_per_second: float | None
     seconds_left: float | None
     running: list[dict[str, Any]]  # live leases: shard, share, host, songs, age in seconds
+    missing: list[int]  # shards that nobody is making
     stale: list[int]  # shards whose lease nobody renews
+    damaged: list[int]  # shards whose size is not what their manifest says, or that cannot be read
     slowest: list[dict[str, Any]]  # share, host, songs_per_second
     jobs: Jobs
 
@@ -55,10 +58,18 @@ class SongsStatus:
             if counted:
                 reasons = ", ".join(f"{reason} ({count})" for reason, count in list(counted.items())[:_SHOWN])
                 lines.append(f"{sum(counted.values()):,} {what}: {reasons}")
-        if self.running:
-            lines.append(f"{len(self.running)} shards in hand")
-        if self.stale:
-            lines.append(f"{len(self.stale)} shards begun by tasks that are gone; others take them over")
+        lines += self._tasks()
+        if self.missing:
+            gone = f", {len(self.stale)} of them begun by tasks that are gone" if self.stale else ""
+            lines.append(f"missing: {len(self.missing):,} shards in nobody's hands{gone}")
+            if not self.running:
+                lines.append(
+                    f"if no task is starting or queued, `reelmill generate {self.directory}` makes them"
+                )
+        if self.damaged:
+            lines.append(
+                f"damaged: shards {_listed(self.damaged)}; `reelmill verify {self.directory}` says how"
+            )
         if len(self.slowest) > 1:
             shown = (
                 f"{task['share']} on {task['host']} ({task['songs_per_second']:.1f}/s)"
@@ -66,6 +77,18 @@ class SongsStatus:
             )
             lines.append(f"slowest tasks: {', '.join(shown)}")
         return "\n".join([*lines, *describe_jobs(self.jobs)])
+
+    def _tasks(self) -> list[str]:
+        """Who is at work, how many shards each has in hand, and the songs of those that are done."""
+        if not self.running:
+            return []
+        shards = Counter(f"{one.get('share', '?')} on {one.get('host', '?')}" for one in self.running)
+        songs = sum(one.get("songs", 0) for one in self.running)
+        names = _listed([f"{task} ({count})" for task, count in shards.most_common()])
+        return [
+            f"running: {len(self.running):,} shards in the hands of {len(shards)} tasks, "
+            f"{songs:,} songs of them done: {names}"
+        ]
 
     def _shards(self) -> str:
         done = f"{self.text_shards} of {self.shards} shards"
@@ -78,13 +101,17 @@ def songs_status(directory: Path, now: float | None = None) -> SongsStatus:
     Raises RequestError if there is no plan in it.
     """
     plan = read_plan(directory)
-    text = count_half(directory, plan, "text")
+    # What is made last is read first, so that it is never ahead of what is made first.
     audio = count_half(directory, plan, "audio") if plan.audio else None
-    last: Kind = "audio" if plan.audio else "text"
-    manifests = _manifests(directory, plan, last)
-    covered = sum(manifest.count for manifest in manifests)
-    rate = songs_per_second(manifests, now or time.time())
-    leases = read_leases(directory)
+    manifests, damaged = _manifests(directory, plan, "audio" if plan.audio else "text")
+    text = count_half(directory, plan, "text")
+    rate = songs_per_second(manifests.values(), now or time.time())
+    leases = [lease for lease in read_leases(directory) if lease.shard not in manifests]
+    running = [lease for lease in leases if lease.live]
+    in_hand = {lease.shard for lease in running}
+    silent = {song: why for song, why in audio.failed.items() if song not in text.failed} if audio else {}
+    covered = sum(manifest.count for manifest in manifests.values())
+    covered += sum(int(lease.facts.get("songs", 0)) for lease in running)
     return SongsStatus(
         directory=str(directory),
         planned=plan.songs,
@@ -93,41 +120,55 @@ def songs_status(directory: Path, now: float | None = None) -> SongsStatus:
         text_shards=text.shards,
         audio_shards=audio.shards if audio else None,
         failed=_by_reason(text.failed),
-        silent=_by_reason(
-            {song: why for song, why in audio.failed.items() if song not in text.failed} if audio else {}
-        ),
+        silent=_by_reason(silent),
         songs_per_second=rate,
-        seconds_left=(plan.songs - covered) / rate if rate else None,
-        running=[
-            {**lease.facts, "shard": lease.shard, "age": round(lease.age)} for lease in leases if lease.live
-        ],
+        seconds_left=max(0, plan.songs - covered) / rate if rate else None,
+        running=[{**lease.facts, "shard": lease.shard, "age": round(lease.age)} for lease in running],
+        missing=sorted(set(range(plan.shards)) - set(manifests) - in_hand),
         stale=[lease.shard for lease in leases if not lease.live],
-        slowest=_slowest(manifests),
+        damaged=damaged,
+        slowest=_slowest(manifests.values()),
         jobs=jobs_of(directory),
     )
 
 
-def _manifests(directory: Path, plan: Plan, kind: Kind) -> list[Manifest]:
-    found = []
+def _manifests(directory: Path, plan: Plan, kind: Kind) -> tuple[dict[int, Manifest], list[int]]:
+    """The manifests of finished shards by number, and the shards that are damaged as far as sizes tell."""
+    found, damaged = {}, []
     for number in sorted(shard_numbers(directory, kind)):
         if number < plan.shards:
-            with contextlib.suppress(DamagedError):
-                found.append(read_manifest(directory, kind, number))
-    return found
+            try:
+                manifest = read_manifest(directory, kind, number)
+                intact = tar_path(directory, kind, number).stat().st_size == manifest.bytes
+            except (DamagedError, OSError):
+                intact = False
+            if not intact:
+                damaged.append(number)
+            elif manifest.count == plan.count(number):  # else the plan has grown since
+                found[number] = manifest
+    return found, damaged
 
 
-def _slowest(manifests: list[Manifest]) -> list[dict[str, Any]]:
-    rates: dict[tuple[str, str], list[float]] = {}
+def _slowest(manifests: Iterable[Manifest]) -> list[dict[str, Any]]:
+    """Tasks by songs a second of their own clock, the slowest first."""
+    spent: dict[tuple[str, str], tuple[int, float]] = {}
     for manifest in manifests:
         made_by = manifest.made_by
-        if "songs_per_second" in made_by:
+        if "seconds" in made_by:
             key = (str(made_by.get("share", "?")), str(made_by.get("host", "?")))
-            rates.setdefault(key, []).append(float(made_by["songs_per_second"]))
-    means = sorted((sum(values) / len(values), *key) for key, values in rates.items())
+            songs, seconds = spent.get(key, (0, 0.0))
+            spent[key] = (songs + manifest.count, seconds + float(made_by["seconds"]))
+    rates = sorted((songs / max(seconds, 0.001), *key) for key, (songs, seconds) in spent.items())
     return [
-        {"share": share, "host": host, "songs_per_second": round(mean, 2)}
-        for mean, share, host in means[:_SHOWN]
+        {"share": share, "host": host, "songs_per_second": round(rate, 2)}
+        for rate, share, host in rates[:_SHOWN]
     ]
+
+
+def _listed(items: Sequence[object]) -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return ", ".join(map(str, items[:_SHOWN])) + more
 
 
 def _by_reason(failures: dict[int, str]) -> dict[str, int]:

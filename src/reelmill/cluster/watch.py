@@ -32,5 +32,4 @@ def is_done(seen: RunStatus | SongsStatus) -> bool:
     """Whether nothing more will come: the work is complete."""
     if isinstance(seen, RunStatus):
         return seen.finished
-    done = seen.text_shards if seen.audio_shards is None else min(seen.text_shards, seen.audio_shards)
-    return done == seen.shards
+    return seen.text_shards == seen.shards and not seen.missing and not seen.running
