@@ -173,7 +173,14 @@ def test_code_goes_once_no_job_in_the_queue_needs_it(
     queue_holds(monkeypatch, tmp_path, "43|train|RUNNING|None|n1|0:10|1:00:00")
     assert code_names(run, later) == []  # it does not say which it needs
     queue_holds(monkeypatch, tmp_path, "")
+    left = find_leftovers(run)
     assert len(code_names(run, later)) == 3
+    assert len(left.found) > len([item for item in left.found if item.kind == "code"]) == 1
+    os.utime(codes[0])  # a submission comes for it while a person thinks
+    assert remove(left) == []
+    assert codes[0].is_dir()
+    assert remove(find_leftovers(run, later), later) == []
+    assert list(code_directory(run).iterdir()) == []
 
 
 def test_code_stays_where_slurm_cannot_be_asked(

@@ -20,7 +20,7 @@ from reelmill import durable
 from reelmill.cluster import queue
 from reelmill.cluster.submission import code_directory, submissions
 from reelmill.errors import IncompleteError, RequestError
-from reelmill.songs.leases import read_lease, read_leases
+from reelmill.songs.leases import read_leases
 from reelmill.training.lock import live_holder
 
 Kind = Literal["lease", "temporary", "code", "damaged"]
@@ -94,27 +94,34 @@ def find_leftovers(directory: Path, now: float | None = None) -> Leftovers:
     return Leftovers(str(directory), found, kept)
 
 
-def remove(leftovers: Leftovers) -> list[str]:
-    """Remove what was found. Gives in words what could not be removed.
-
-    A lease is looked at again first: somebody may have taken the shard over. All other names are never used
-    again by anybody, so what was left behind stays so.
+def remove(leftovers: Leftovers, now: float | None = None) -> list[str]:
+    """Remove what was found, as far as it still is left behind: a person may have thought for hours. Gives in
+    words what could not be removed.
     """
+    now = time.time() if now is None else now
+    still = {item.path for item in find_leftovers(Path(leftovers.directory), now).found}
     problems = []
     for item in leftovers.found:
-        path = Path(item.path)
         try:
-            if item.kind == "lease":
-                _remove_lease(path)
-            elif path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            if item.path in still:
+                _remove(Path(item.path), item.kind, now)
         except FileNotFoundError:
             continue  # somebody else was faster
         except OSError as error:
-            problems.append(f"{error.filename or path}: cannot be removed ({error.strerror})")
+            problems.append(f"{error.filename or item.path}: cannot be removed ({error.strerror})")
     return problems
+
+
+def _remove(path: Path, kind: Kind, now: float) -> None:
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+        return
+    doomed = durable.temporary(path)  # so that half a snapshot never stands under its name
+    path.rename(doomed)
+    if kind == "code" and now - doomed.stat().st_mtime <= QUIET:
+        doomed.rename(path)  # a submission has come for it just now
+        return
+    shutil.rmtree(doomed)
 
 
 def size(count: int) -> str:
@@ -129,12 +136,6 @@ def _leases(songs: Path) -> Iterator[Leftover]:
     for lease in read_leases(songs):
         if not lease.live:
             yield _leftover(songs / "leases" / f"shard-{lease.shard:06d}.json", "lease")
-
-
-def _remove_lease(path: Path) -> None:
-    lease = read_lease(path.parents[1], int(path.stem.removeprefix("shard-")))
-    if lease is not None and not lease.live:
-        path.unlink()
 
 
 def _damaged(run: Path) -> Iterator[Leftover]:

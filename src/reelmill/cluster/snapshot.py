@@ -7,7 +7,6 @@ PYTHONPATH.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -32,9 +31,7 @@ def snapshot_path(place: Path, sources: list[Path] | None = None) -> Path:
 def take_snapshot(place: Path, sources: list[Path] | None = None) -> Path:
     """The directory under ``place`` that holds a copy of ``sources``; made unless it is there already."""
     path = snapshot_path(place, sources)
-    if path.exists():
-        with contextlib.suppress(OSError):
-            os.utime(path)  # it is needed again: not to be cleaned away before its job is in the queue
+    if _still_wanted(path):
         return path
     place.mkdir(parents=True, exist_ok=True)
     try:
@@ -48,6 +45,17 @@ def take_snapshot(place: Path, sources: list[Path] | None = None) -> Path:
         if not path.exists():  # or another submission was first, with the same content
             raise
     return path
+
+
+def _still_wanted(path: Path) -> bool:
+    """Whether a snapshot is there; touched, so that it is not cleaned away before its job is in the queue."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    except OSError:  # another user's
+        return path.exists()
+    return True
 
 
 def running_sources() -> list[Path]:
