@@ -96,6 +96,20 @@ def test_a_chain_whose_training_fails_ends_with_a_clear_state(
     assert "not planned" in read_journal(collect / "journal-0.jsonl")[-1]["reason"]
 
 
+def test_a_chain_whose_array_is_too_large_is_refused_as_a_whole(
+    cluster: DevCluster, recipe: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(yaml.safe_dump({"time": 10, "warning": 30}))
+    run, songs = tmp_path / "run", tmp_path / "songs"
+    command = [sys.executable, "-m", "jobs.overnight", recipe, "--run", run, "--out", songs]
+    command += ["--cluster", file, "--songs", 40000, "--tasks", 20000]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 2
+    assert "--tasks 20000: this cluster keeps at most 10000 jobs" in done.stderr
+    assert submissions(run) == submissions(songs) == []
+
+
 def test_plain_sbatch_scripts(cluster: DevCluster, recipe: Path, tmp_path: Path) -> None:
     run, songs = tmp_path / "run", tmp_path / "songs"
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -20,7 +20,7 @@ from typing import Any
 
 from reelmill.cluster import queue
 from reelmill.cluster.jobs import CollectJob, GenerateJob, PlanJob
-from reelmill.cluster.limits import refuse_impossible
+from reelmill.cluster.limits import refuse_array, refuse_impossible
 from reelmill.cluster.local import run_here
 from reelmill.cluster.settings import ClusterSettings, Stage
 from reelmill.cluster.submission import (
@@ -71,9 +71,7 @@ def generate_on_cluster(songs: Songs, clusters: Clusters) -> list[Submission]:
         plan_songs(songs.run, songs.out, songs.songs, songs.seed, songs.audio, songs.overrides)
         _generate_here(songs, clusters)
         return []
-    for stage in SONG_STAGES:
-        refuse_impossible(clusters[stage], songs.out)
-        refuse_second(songs.out, stage)
+    _refuse_what_cannot_be(songs, clusters)
     plan_songs(songs.run, songs.out, songs.songs, songs.seed, songs.audio, songs.overrides)
     return _submit_songs(songs, clusters, after=[])
 
@@ -89,9 +87,7 @@ def overnight(settings: Config, songs: Songs, clusters: Clusters) -> list[Submis
         return generate_on_cluster(songs, clusters)
     refuse_impossible(clusters["train"], songs.run)
     refuse_second(songs.run, "train")
-    for stage in SONG_STAGES:
-        refuse_impossible(clusters[stage], songs.out)
-        refuse_second(songs.out, stage)
+    _refuse_what_cannot_be(songs, clusters)
     build_corpus(settings)
     sent: list[Submission] = []
     if not finished(songs.run, settings.training.steps):
@@ -163,6 +159,14 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
     # A container may have no sbatch: then this job makes what is missing.
     generate(out, overrides=songs.overrides, audio=songs.audio, progress=False)
     return collect_or_submit_again({**job, "round": job["round"] + 1})
+
+
+def _refuse_what_cannot_be(songs: Songs, clusters: Clusters) -> None:
+    """Before the first job of a chain is queued."""
+    refuse_array(songs.tasks)
+    for stage in SONG_STAGES:
+        refuse_impossible(clusters[stage], songs.out)
+        refuse_second(songs.out, stage)
 
 
 def _submit_songs(
