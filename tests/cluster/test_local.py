@@ -65,6 +65,14 @@ def test_every_rank_has_its_place(job: Path, tmp_path: Path) -> None:
     assert events(job) == ["start", "end"]
 
 
+def test_ranks_share_the_processors(job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    body = "from reelmill.songs.pool import processors\n"
+    body += '(here / f"seen-{rank}").write_text(str(processors()))'
+    run_here(job, TWO, rank(tmp_path, body))
+    assert [(tmp_path / f"seen-{number}").read_text() for number in (0, 1)] == ["3", "3"]
+
+
 def test_a_killed_rank_takes_the_others_down_and_all_start_again(job: Path, tmp_path: Path) -> None:
     body = """
 if start == 1 and rank == 1: step(10); os.kill(os.getpid(), signal.SIGKILL)

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from reelmill.audio import abc2midi
 from reelmill.songs.generate import generate
@@ -29,6 +30,30 @@ def test_one_process_and_three_with_other_slots_and_threads(
     assert tars(out) == tars(reference)
     assert manifests(out) == manifests(reference)
     assert verify(out).intact
+
+
+@pytest.mark.parametrize(("tasks", "slots", "threads"), [(1, 256, 2), (2, 64, 1), (7, 256, 1), (7, 64, 2)])
+def test_text_at_any_number_of_tasks_slots_and_threads(
+    run: Path, reference: Path, tmp_path: Path, tasks: int, slots: int, threads: int
+) -> None:
+    out, before = tmp_path / "songs", torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for share in reversed(range(tasks)):
+            made = generate(
+                run,
+                out,
+                songs=SONGS,
+                audio=False,
+                shard=(share, tasks),
+                overrides=[f"sampling.slots={slots}"],
+                progress=False,
+                take_over=False,
+            )
+            assert made.complete
+    finally:
+        torch.set_num_threads(before)
+    assert tars(out) == tars(reference, "text")
 
 
 def test_text_now_and_sound_later_is_one_pass(run: Path, reference: Path, tmp_path: Path) -> None:

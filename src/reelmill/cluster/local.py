@@ -106,7 +106,9 @@ def _run_ranks(words: Sequence[str], processes: int, job_file: Path, group: _Gro
         "LOCAL_WORLD_SIZE": str(processes),
         "REELMILL_JOB": str(job_file),
     }
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    share = str(max(1, (os.cpu_count() or 1) // processes))
+    environment.setdefault("OMP_NUM_THREADS", share)
+    environment.setdefault("REELMILL_PROCESSORS", share)
     group.ranks = [
         # A session of its own: Ctrl-C reaches this process alone, which passes it on once.
         subprocess.Popen(

@@ -38,7 +38,10 @@ _JUDGE, _RECORD, _STOP = 0, 1, 2  # in order of urgency: the sampler waits for j
 
 
 def processors() -> int:
-    """Number of processors this process may use."""
+    """Number of processors this process may use: REELMILL_PROCESSORS, if several share the machine."""
+    share = os.environ.get("REELMILL_PROCESSORS", "")
+    if share.isdecimal():
+        return max(1, int(share))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
