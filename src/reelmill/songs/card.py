@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import yaml
 
 from reelmill.songs.plan import Plan
 
+# The hub's own words for sizes: https://github.com/huggingface/hub-docs, datasetcard.md
 _SIZES = (
     (10**3, "n<1K"),
     (10**4, "1K<n<10K"),
     (10**5, "10K<n<100K"),
     (10**6, "100K<n<1M"),
     (10**7, "1M<n<10M"),
+    (10**8, "10M<n<100M"),
+    (10**9, "100M<n<1B"),
 )
 
 
 def dataset_card(name: str, plan: Plan, summary: dict[str, Any]) -> str:
     """The card's text, a function of its arguments."""
     halves = ["audio", "text"] if plan.audio else ["text"]
+    # Without index.parquet: datasets reads all configurations of a folder with one reader.
     configs: list[dict[str, Any]] = [{"config_name": half, "data_files": f"{half}/*.tar"} for half in halves]
-    configs.append({"config_name": "index", "data_files": "index.parquet"})
     configs[0]["default"] = True
     metadata = {
         "pretty_name": name,
         "tags": ["music", "abc-notation", "midi", "symbolic-music", "synthetic", "webdataset", "reelmill"]
         + (["audio"] if plan.audio else []),
         "task_categories": ["text-generation", *(["text-to-audio"] if plan.audio else [])],
-        "size_categories": [next((text for most, text in _SIZES if summary["songs"] < most), "n>10M")],
+        "size_categories": [next((text for most, text in _SIZES if summary["songs"] < most), "1B<n<10B")],
         "configs": configs,
     }
     return "\n".join(
@@ -39,12 +43,12 @@ def dataset_card(name: str, plan: Plan, summary: dict[str, Any]) -> str:
             "",
             f"# {name}",
             "",
-            *_about(plan, summary),
+            *_about(name, plan, summary),
         ]
     )
 
 
-def _about(plan: Plan, summary: dict[str, Any]) -> list[str]:
+def _about(name: str, plan: Plan, summary: dict[str, Any]) -> list[str]:
     length = summary["distributions"].get("characters", {})
     seconds = summary["distributions"].get("duration_seconds")
     lines = [
@@ -79,11 +83,18 @@ def _about(plan: Plan, summary: dict[str, Any]) -> list[str]:
         "make a song. `index.parquet` has one row a song.",
         "",
         "```python",
-        "import pandas, reelmill",
+        "import datasets",
+        "import pandas",
         "",
-        'songs = reelmill.open_songs(".")  # a datasets.IterableDataset',
-        'index = pandas.read_parquet("index.parquet")',
+        f"folder = {json.dumps(name)}  # from beside it; on the hub its owner's name and a slash come first",
+        'songs = datasets.load_dataset(folder, "text", split="train")'
+        + ('  # or "audio": with torchcodec and FFmpeg' if plan.audio else ""),
+        'index = pandas.read_parquet(f"{folder}/index.parquet")',
         "```",
+        "",
+        "`reelmill.open_songs` gives every song with its features"
+        + (" and its sound decoded, without torchcodec" if plan.audio else "")
+        + ".",
         "",
     ]
     return lines
