@@ -155,7 +155,7 @@ def test_time_limit_reached_again_and_again(
         if len(requeues) >= 2:
             break
         # Slurm's warning may come half a minute early, so a start has 20 to 40 seconds for steps.
-        steps += 50 * int(_steps_per_second(tmp_path / "run") * 100 / 50)
+        steps += 50 * int(_steps_per_second(tmp_path / "run") * 70 / 50)
     assert len(requeues) >= 2
     assert set(requeues) == {"stopped as asked"}
     assert_as_if_nothing_had_happened(tmp_path / "run", undisturbed, steps)
