@@ -111,7 +111,7 @@ def plan_from_run(
                 tracking=config.tracking,
             ),
         )
-        write_tunes(directory, config.corpus)
+    write_tunes(directory, config.corpus)  # also where whoever made the plan was killed before it
     # Whoever came second in a race to create it is checked like everyone who comes later.
     return _agree(directory, plan, replace(_wanted(plan, config, songs, seed), model=hashed)), config, model
 
