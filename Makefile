@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint bench chaos-train clean slurm-up slurm-down
+.PHONY: help setup demo test lint bench chaos-train chaos-generate clean slurm-up slurm-down
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,9 @@ bench: $(READY)  ## The figures of the README, each beside what it is compared w
 
 chaos-train: $(READY)  ## Kill training in every phase, many times; the weights must be the undisturbed run's
 	$(BIN)/python tests/chaos/train.py
+
+chaos-generate: $(READY)  ## Kill generation and collecting in every phase, harm the shards, fill the disk; the songs must be the same
+	$(BIN)/python tests/chaos/generate.py
 
 slurm-up:  ## A real four-node Slurm on this host (Debian or Ubuntu, root)
 	bash slurm/devcluster/up.sh

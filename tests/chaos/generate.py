@@ -1,0 +1,547 @@
+"""Kills generation and collecting at random moments, and compares with what nothing disturbed.
+
+A small model is trained and makes a corpus twice: once in peace, once with one or two workers at a time that
+are started again and again. Each is watched until it is in the phase to be hit; then it is killed, alone or
+with its children, or asked to stop, or loses one child of its pool and has to go on. Between starts finished
+shards are damaged, and the disk fills up. In the end both directories must hold the same files, byte for byte
+but for what manifests and metrics say of who made a shard and when.
+
+A phase is counted as it was seen both before and after the signal. Phases overlap (sampling goes on while
+songs are rendered and committed); a kill is counted once, under the phase it was aimed at.
+
+Run: python tests/chaos/generate.py [--songs N] [--kills N] [--seed S]. Exit code 1 if anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import disk
+from harm import HARMS
+from watched import (
+    COLLECTING,
+    COMMITTING,
+    FIRST_STEPS,
+    PHASES,
+    POOL_STEP,
+    RENDERING,
+    SAMPLING,
+    START_UP,
+    Command,
+    Failure,
+)
+
+from reelmill import config, durable
+from reelmill.errors import DamagedError
+from reelmill.songs.plan import read_plan
+from reelmill.songs.shards import KINDS, Kind, check, manifest_path, shard_numbers, tar_path
+from reelmill.tracking.metrics import read_metrics
+
+METRICS = "metrics.jsonl"
+BETWEEN = "between two phases"
+KILL, TERM, GROUP, CHILD = "SIGKILL", "SIGTERM", "all killed", "child killed"
+WAYS = (KILL, TERM, GROUP, CHILD)
+_MIX = (KILL, CHILD, GROUP, TERM, KILL, CHILD, KILL, GROUP)
+_CODES = {KILL: -signal.SIGKILL, TERM: -signal.SIGTERM, GROUP: -signal.SIGKILL}
+_DELAYS = {START_UP: 0.03, SAMPLING: 0.01, RENDERING: 0.01, COMMITTING: 0.004, COLLECTING: 0.02}
+"""Seconds at most between seeing a phase and hitting it."""
+
+_RECIPE = (
+    "corpus.max_tune_length=200",
+    "model.embedding_size=16",
+    "model.hidden_size=64",
+    "training.steps=220",
+    "training.batch_size=16",
+    "training.sequence_length=64",
+    "training.learning_rate=0.01",
+    "training.evaluate_every=110",
+    "training.checkpoint_every=110",
+    "sampling.max_length=150",
+    "sampling.slots=64",
+    "audio.sample_rate=8000",
+    "audio.channels=1",
+    "tracking.comet=false",
+)
+_FIGURES = ("GABG", "d2BG", "ABcA", "dcBA", "G4", "e2dB", "BAGB", "gfed")
+_TUNES = 120
+_SHARDS = 200
+_SMALLEST_SHARD = 20  # songs
+_PACED = 0.9  # of the corpus may be finished when the last worker is hit
+_ROOMS = (1 << 20, 16 << 10, 3 << 20)  # bytes left on a disk that fills up
+
+Aim = tuple[str, str]
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kill:
+    """What was done to a command that was in ``phase``, and in ``others`` at the same time."""
+
+    phase: str
+    way: str
+    command: str
+    others: tuple[str, ...]
+    unlisted: bool  # a tar was in place, its manifest was not
+    finished: int  # shards, of the whole plan
+
+    def describe(self) -> str:
+        """For people."""
+        besides = f" (and {', '.join(self.others)})" if self.others else ""
+        torn = ", tar in place without manifest" if self.unlisted else ""
+        return (
+            f"{self.way:<12} {self.command:<8} {self.phase}{besides}{torn}, {self.finished} shards finished"
+        )
+
+
+@dataclasses.dataclass
+class Story:
+    """What has been done to a corpus that came out as if undisturbed."""
+
+    kills: list[Kill] = dataclasses.field(default_factory=list)
+    harms: Counter[str] = dataclasses.field(default_factory=Counter)
+    full_disks: Counter[str] = dataclasses.field(default_factory=Counter)
+    starts: int = 0
+
+    def table(self) -> str:
+        """How many kills each phase met in each way, and the other harm."""
+        counts = Counter((kill.phase, kill.way) for kill in self.kills)
+        phases = [*PHASES, *([BETWEEN] if any(kill.phase == BETWEEN for kill in self.kills) else [])]
+        lines = [" " * 20 + "".join(f"{way:>14}" for way in WAYS) + "    total"]
+        for phase in phases:
+            row = [counts[phase, way] for way in WAYS]
+            lines.append(f"{phase:<20}" + "".join(f"{count:14}" for count in row) + f"{sum(row):9}")
+        torn = sum(kill.unlisted for kill in self.kills)
+        several = sum(bool(kill.others) for kill in self.kills)
+        return "\n".join(
+            [
+                *lines,
+                f"{'all':<20}" + " " * 14 * len(WAYS) + f"{len(self.kills):9}",
+                f"{self.starts} starts; {several} kills met several phases, {torn} a tar without manifest",
+                f"damaged: {', '.join(f'{name} {count}' for name, count in sorted(self.harms.items()))}",
+                f"disk full: {', '.join(f'{count} × {how}' for how, count in self.full_disks.items())}",
+            ]
+        )
+
+
+def chaos(place: Path, songs: int, kills: int, full_disks: int, seed: int, say: Say) -> Story:
+    """At least ``kills`` kills, a fifth of them in each phase. Failure says what differs."""
+    run = _train(place / "run", place, max(_SMALLEST_SHARD, songs // _SHARDS))
+    peace = place / "peace" / "songs"
+    _make_in_peace(run, peace, songs, say)
+    campaign = Campaign(place, run, songs, peace, random.Random(seed), say)
+    campaign.disturb_generate(kills, full_disks)
+    campaign.finish()
+    campaign.disturb_collect(kills)
+    campaign.clean()
+    _compare(campaign.songs, peace)
+    return campaign.story
+
+
+class Campaign:
+    """One songs directory, what happens to it, and what it must come to."""
+
+    def __init__(
+        self, place: Path, run: Path, total: int, peace: Path, chosen: random.Random, say: Say
+    ) -> None:
+        self.songs = place / "disturbed" / "songs"
+        self.story = Story()
+        self._place, self._run, self._total, self._chosen, self._say = place, run, total, chosen, say
+        self._peace, self._expected = peace, _manifests(peace)
+        self._shards = read_plan(peace).shards
+        self._aims: list[Aim] = []
+        self._harmed: set[tuple[Kind, int]] = set()
+        self._first_steps = itertools.cycle(range(1, len(FIRST_STEPS) + 1))
+        self._harms = itertools.cycle(itertools.product(HARMS, KINDS))
+        self._mounts = disk.can_mount(place / "disk")
+
+    def disturb_generate(self, kills: int, full_disks: int) -> None:
+        """Let workers make most of the corpus, and meet all aims but those at collecting."""
+        ways = itertools.cycle(_MIX)
+        for phase in PHASES:
+            if phase != COLLECTING:
+                self._aims += [(phase, way) for way in itertools.islice(ways, -(-kills // len(PHASES)))]
+        goals = len(self._aims)
+        rooms = enumerate(itertools.islice(itertools.cycle(_ROOMS), full_disks), start=1)
+        episodes = [(goals * number // (full_disks + 1), room) for number, room in rooms]
+        while self._aims:
+            self._round(goals)
+            if episodes and goals - len(self._aims) >= episodes[0][0]:
+                self._fill_disk(episodes.pop(0)[1], goals)
+
+    def finish(self) -> None:
+        """Let one worker come to the end, then do each harm to both halves and have it made good."""
+        self._end_well(self._worker())
+        places = self._chosen.sample(range(self._shards), len(HARMS) * len(KINDS))
+        for number, (name, kind) in zip(places, itertools.product(HARMS, KINDS), strict=True):
+            self._harm(name, kind, number)
+        # As long as something is missing, a byte that rots in a tar of the right size and time is not seen.
+        for _ in range(2):
+            self._end_well(self._worker())
+        if self._harmed:
+            raise Failure(f"{self.songs}: not made good: {sorted(self._harmed)}")
+
+    def disturb_collect(self, kills: int) -> None:
+        """Meet the aims at collecting, and collect in the end."""
+        ways = [way for way in _MIX if way != CHILD]
+        self._aims = [
+            (COLLECTING, way) for way in itertools.islice(itertools.cycle(ways), -(-kills // len(PHASES)))
+        ]
+        while self._aims:
+            command = self._start("collect", self.songs, "tracking.comet=false")
+            kill = self._hit(command, self._aims[-1])
+            self._ended(command, kill)
+            self._check_collected()
+        self._end_well(self._start("collect", self.songs, "tracking.comet=false"))
+
+    def clean(self) -> None:
+        """An hour later, remove what the kills left."""
+        then = time.time() - 3600
+        left = [path for path in self.songs.rglob("*") if durable.is_temporary(path)]
+        for path in left:
+            for old in (*path.rglob("*"), path):
+                os.utime(old, (then, then))
+        self._end_well(self._start("clean", self.songs, "--yes"))
+        self._say(f"     reelmill clean removed {len(left)} temporaries")
+
+    # A round: workers are started, and each is hit
+
+    def _round(self, goals: int) -> None:
+        """Start workers and hit each of them, the last time so that it ends."""
+        if self.story.starts % 2:
+            self._harm_any()
+        commands = self._workers()
+        self._chosen.shuffle(commands)
+        ends = [(command, self._disturb(command, goals)) for command in commands]
+        for command, kill in ends:
+            self._ended(command, kill)
+        self._check()
+        if self._aims and self._finished("audio") == self._shards:
+            self._make_work()
+
+    def _workers(self) -> list[Command]:
+        """One worker or two: on shares of their own, on the same one, or on a half each."""
+        plain, begun = self._arguments(), self._finished("audio") > 0
+        worlds: list[list[list[object]]] = [
+            [["generate", *plain]],
+            [["generate", *plain, "--shard", "0/2"], ["generate", *plain, "--shard", "1/2"]],
+            [["generate", *plain], ["generate", *plain]],
+            [["generate", *plain, "--no-audio"], ["render", self.songs]],
+        ]
+        # Sound alone needs a plan; a plan made without sound would be another.
+        return [self._start(*arguments, "--json") for arguments in self._chosen.choice(worlds[: 3 + begun])]
+
+    def _worker(self, room: int | None = None) -> Command:
+        return self._start("generate", *self._arguments(), "--json", room=room)
+
+    def _arguments(self) -> list[object]:
+        whole: list[object] = [self._run, "--songs", self._total, "--out", self.songs]
+        return self._chosen.choice([whole, [self.songs]]) if self._finished("audio") else whole
+
+    def _start(self, *arguments: object, room: int | None = None) -> Command:
+        self.story.starts += 1
+        return Command(self._place / "logs" / f"{self.story.starts}.log", *arguments, room=room)
+
+    def _disturb(self, command: Command, goals: int) -> Kill | None:
+        """Hit a worker until it must end; None if it comes to its end by itself."""
+        while aims := self._possible(command):
+            phase = self._chosen.choice([phase for phase, _ in aims])
+            aim = self._chosen.choice([aim for aim in aims if aim[0] == phase])
+            if phase != START_UP:
+                self._wait_for_pace(command, goals)
+            kill = self._hit(command, aim)
+            if kill and kill.way != CHILD:
+                return kill
+            if not command.running:
+                break
+        return None
+
+    def _possible(self, command: Command) -> list[Aim]:
+        starting = [aim for aim in self._aims if aim[0] == START_UP]
+        if not self._finished("text"):  # what only the first start does comes before there are children
+            starting = [aim for aim in starting if aim[1] != CHILD]
+        if START_UP in command.phases and starting and self._chosen.random() < 0.5 + (self.story.starts < 5):
+            return starting
+        never = {START_UP, *({RENDERING} if "--no-audio" in command.arguments else ())}
+        never |= {SAMPLING} if command.name == "render" else set()
+        return [aim for aim in self._aims if aim[0] not in never]
+
+    def _wait_for_pace(self, command: Command, goals: int) -> None:
+        """Spread what is hit over the whole corpus, however fast it is made."""
+        kind: Kind = "text" if "--no-audio" in command.arguments else "audio"
+        share = (goals - len(self._aims) + self._chosen.random()) / goals
+        while command.running and self._finished(kind) < int(_PACED * self._shards * share):
+            time.sleep(0.01)
+
+    def _hit(self, command: Command, aim: Aim) -> Kill | None:
+        """Do what ``aim`` says in its phase; None if the phase does not come."""
+        phase, way = aim
+        step = self._step(command, aim)
+        while command.running:
+            phases = command.phases
+            if phase == START_UP and START_UP not in phases:
+                return None
+            if phase in phases and command.step >= step and (way != CHILD or command.child):
+                time.sleep(self._chosen.random() * _DELAYS[phase])
+                if phase in command.phases:
+                    return self._done(command, aim)
+            time.sleep(0.0005)
+        return None
+
+    def _step(self, command: Command, aim: Aim) -> int:
+        """How far start-up or collecting has to be."""
+        if aim[0] == COLLECTING:
+            return self._chosen.choice([self._chosen.randint(1, self._shards), self._shards + 1])
+        if aim[0] != START_UP:
+            return 0
+        if aim[1] == CHILD:
+            return self._chosen.randint(POOL_STEP, len(FIRST_STEPS))
+        return next(self._first_steps)
+
+    def _done(self, command: Command, aim: Aim) -> Kill | None:
+        wanted, way = aim
+        before, unlisted = command.phases, command.unlisted
+        if way == CHILD:
+            if not command.kill_child():
+                return None
+        else:
+            command.kill_group() if way == GROUP else command.send(_SIGNALS[way])
+            if command.wait() != _CODES[way]:
+                return None  # it had ended, or was about to
+        seen = [phase for phase in PHASES if phase in before & command.phases]
+        phase = wanted if wanted in seen else seen[-1] if seen else BETWEEN
+        others = tuple(other for other in seen if other != phase)
+        torn = unlisted and command.unlisted
+        kill = Kill(phase, way, command.name, others, torn, self._finished("audio"))
+        self.story.kills.append(kill)
+        self._say(f"{len(self.story.kills):3}  {kill.describe()}")
+        if (phase, way) in self._aims:
+            self._aims.remove((phase, way))
+        return kill
+
+    def _ended(self, command: Command, kill: Kill | None) -> None:
+        """Wait for its end, which must be the one that was meant for it."""
+        code, said = command.wait(), command.said()
+        # Sound cannot be complete before the text is.
+        wanted = {_CODES[kill.way]} if kill and kill.way != CHILD else {0, int(command.name == "render")}
+        if code not in wanted or (code >= 0 and "Traceback" in said):
+            cause = kill.describe() if kill else "nothing that should end it"
+            raise Failure(f"{command}: exit code {code} after {cause}:\n{said}")
+
+    def _end_well(self, command: Command) -> None:
+        self._ended(command, None)
+        self._check()
+
+    # Harm to what lies there
+
+    def _harm_any(self) -> None:
+        self._harm_one(*next(self._harms))
+
+    def _harm_one(self, name: str, kind: Kind) -> None:
+        there = [number for number in shard_numbers(self.songs, kind) if (kind, number) not in self._harmed]
+        if there:
+            self._harm(name, kind, self._chosen.choice(sorted(there)))
+
+    def _harm(self, name: str, kind: Kind, number: int) -> None:
+        HARMS[name](self.songs, kind, number)
+        self._harmed.add((kind, number))
+        self.story.harms[f"{kind} {name}"] += 1
+
+    def _make_work(self) -> None:
+        """Songs have run out before kills: take some away, both halves."""
+        for _ in range(max(4, self._shards // 10)):
+            self._harm_one("tar removed", self._chosen.choice(KINDS))
+
+    def _fill_disk(self, room: int, goals: int) -> None:
+        """A worker meets a full disk and says so; where there is room again, work goes on."""
+        room = min(room, 2 * self._expected["audio", 0]["bytes"])
+        while self._room_wanted() < 2 * room:
+            self._harm_one("tar removed", "audio")
+        how = "a small tmpfs" if self._mounts else "ENOSPC raised in TarWriter"
+        if not self._mounts:
+            self._meet_full_disk(self._worker(room=room))
+        else:
+            home = self.songs
+            with disk.small_disk(self._place / "disk", self.songs) as small:
+                self.songs = small.songs
+                small.leave(room)
+                self._meet_full_disk(self._worker())
+                small.grow()
+                self._round(goals)
+            self.songs = home
+        self.story.full_disks[how] += 1
+        self._say(f"     disk full ({how}, {room >> 10} KiB left): said so, nothing lost")
+
+    def _room_wanted(self) -> int:
+        """Bytes of the tars that are not there, less what a worker will remove."""
+        numbers = range(self._shards)
+        absent = [number for number in numbers if not tar_path(self.songs, "audio", number).exists()]
+        left = [path for path in (self.songs / "audio").iterdir() if durable.is_temporary(path)]
+        sizes = [self._expected["audio", number]["bytes"] for number in absent]
+        return sum(sizes) - sum(path.stat().st_size for path in left)
+
+    def _meet_full_disk(self, command: Command) -> None:
+        before = {kind: shard_numbers(self.songs, kind) for kind in KINDS}
+        code, said = command.wait(), command.said()
+        if code not in (1, 2) or "the disk is full" not in said or "Traceback" in said:
+            raise Failure(f"{command}: exit code {code} on a full disk:\n{said}")
+        for kind, numbers in before.items():
+            if lost := numbers - shard_numbers(self.songs, kind):
+                raise Failure(f"{self.songs}: a full disk has cost {kind} shards {sorted(lost)}")
+        self._check()
+
+    # What must hold at any time
+
+    def _finished(self, kind: Kind) -> int:
+        return len(shard_numbers(self.songs, kind))
+
+    def _check(self) -> None:
+        """What counts is as it must be, unless it has been harmed; what has been made good is not harmed."""
+        for kind in KINDS:
+            for number in shard_numbers(self.songs, kind):
+                expected = self._expected[kind, number]
+                try:
+                    check(self.songs, kind, number, expected["first"], expected["count"])
+                    good = _facts(self.songs, kind, number) == expected
+                    if (kind, number) in self._harmed:
+                        good = (
+                            good and durable.sha256(tar_path(self.songs, kind, number)) == expected["sha256"]
+                        )
+                except DamagedError:
+                    good = False
+                if good:
+                    self._harmed.discard((kind, number))
+                elif (kind, number) not in self._harmed:
+                    raise Failure(f"{tar_path(self.songs, kind, number)} counts and is not what it should be")
+
+    def _check_collected(self) -> None:
+        for name in ("index.parquet", "summary.json", "README.md"):
+            path = self.songs / name
+            if path.exists() and path.read_bytes() != (self._peace / name).read_bytes():
+                raise Failure(f"{path}: not what it is of an undisturbed corpus")
+
+
+_SIGNALS = {KILL: signal.SIGKILL, TERM: signal.SIGTERM}
+
+
+# What a corpus has come to
+
+
+def _train(run: Path, place: Path, songs_per_shard: int) -> Path:
+    """A run whose model has learnt tunes of two bars, most of which pass."""
+    from reelmill.training.loop import train
+
+    chosen = random.Random(1)
+    tunes = [
+        f"X:{number}\nT:Reel\nM:4/4\nL:1/8\nQ:1/4=240\nK:G\n"
+        f"|:{'|'.join(' '.join(chosen.choices(_FIGURES, k=2)) for _ in range(2))}:|\n"
+        for number in range(1, _TUNES + 1)
+    ]
+    (place / "tunes").mkdir(parents=True)
+    (place / "tunes" / "reels.abc").write_text("\n".join(tunes))
+    own = (
+        f"corpus.source={place / 'tunes'}",
+        f"corpus.directory={place / 'corpus'}",
+        f"songs.songs_per_shard={songs_per_shard}",
+    )
+    train(config.load(None, [*_RECIPE, *own]), run)
+    return run
+
+
+def _make_in_peace(run: Path, songs: Path, total: int, say: Say) -> None:
+    began = time.monotonic()
+    for number, arguments in enumerate(
+        (
+            ["generate", run, "--songs", total, "--out", songs, "--json"],
+            ["collect", songs, "tracking.comet=false"],
+        )
+    ):
+        command = Command(songs.parent / f"{number}.log", *arguments)
+        if command.wait():
+            raise Failure(f"{command}:\n{command.said()}")
+    say(f"undisturbed: {total} songs, {read_plan(songs).shards} shards in {time.monotonic() - began:.0f} s")
+
+
+def _facts(songs: Path, kind: Kind, number: int) -> dict[str, Any]:
+    """A manifest without its maker."""
+    facts: dict[str, Any] = durable.read_json(manifest_path(songs, kind, number))
+    del facts["made_by"]
+    return facts
+
+
+def _manifests(songs: Path) -> dict[tuple[Kind, int], dict[str, Any]]:
+    return {
+        (kind, number): _facts(songs, kind, number) for kind in KINDS for number in shard_numbers(songs, kind)
+    }
+
+
+def _compare(songs: Path, peace: Path) -> None:
+    from reelmill.songs.verify import verify
+
+    found = verify(songs)
+    if not found.intact:
+        raise Failure(found.describe())
+    if _manifests(songs) != _manifests(peace):
+        raise Failure(f"{songs}: its manifests differ from those of the undisturbed corpus")
+    if _points(songs) != _points(peace):
+        raise Failure(f"{songs}/{METRICS}: has not each shard once")
+    ours, theirs = _contents(songs), _contents(peace)
+    if left := sorted(ours.keys() - theirs.keys()):
+        raise Failure(f"{songs}: kills and reelmill clean have left {left}")
+    if differing := sorted(name for name in theirs if ours.get(name) != theirs[name]):
+        raise Failure(f"{songs}: differs from the undisturbed corpus in {differing}")
+
+
+def _contents(songs: Path) -> dict[str, str]:
+    """SHA-256 of every file, "" for those that say when and by whom a shard was made."""
+    listings = {manifest_path(songs, kind, number) for kind in KINDS for number in shard_numbers(songs, kind)}
+    return {
+        str(path.relative_to(songs)): "" if path in {*listings, songs / METRICS} else durable.sha256(path)
+        for path in songs.rglob("*")
+        if path.is_file()
+    }
+
+
+def _points(songs: Path) -> list[str]:
+    """The shards that the metrics speak of."""
+    return sorted(record["of"] for record in read_metrics(songs / METRICS) if record["kind"] in KINDS)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--songs", type=int, default=10_000, help="of the corpus")
+    parser.add_argument("--kills", type=int, default=60, help="at least so many, a fifth in each phase")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and of what is hit")
+    options = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="chaos-generate-") as place:
+        try:
+            story = chaos(Path(place), options.songs, options.kills, len(_ROOMS), options.seed, _say)
+        except Failure as failure:
+            print(f"FAILED: {failure}", file=sys.stderr)
+            return 1
+    print(f"\n{story.table()}")
+    print(f"verified; the same files as undisturbed, byte for byte; {time.monotonic() - began:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())
