@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from reelmill.cli import main
 from reelmill.report.publication import publish_songs
 from reelmill.songs import publishing
 from reelmill.songs.collect import collect
@@ -34,7 +35,7 @@ import pathlib, sys
 from reelmill.songs import publishing
 from reelmill.songs.generate import generate
 publishing._PERIOD = 0.05
-generate(*map(pathlib.Path, sys.argv[1:3]), songs=int(sys.argv[3]), progress=False)
+generate(*map(pathlib.Path, sys.argv[1:3]), songs=160, shard=(int(sys.argv[3]), 2), progress=False)
 """
 
 
@@ -48,6 +49,11 @@ def archived(path: Path) -> dict[str, dict[int, float]]:
         assert metric["step"] not in steps or "/" not in metric["metricName"]
         steps[metric["step"]] = metric["metricValue"]
     return points
+
+
+def _workers(directory: Path) -> set[str]:
+    records = read_metrics(directory / "metrics.jsonl")
+    return {record["kind"] for record in records if record["kind"].startswith("worker")}
 
 
 def test_an_archive_has_a_point_a_shard_and_can_be_made_again(songs: Path) -> None:
@@ -109,24 +115,23 @@ def test_a_torn_or_damaged_log_is_mended_and_a_grown_shard_is_news(run: Path, tm
 
 @pytest.mark.slow
 def test_a_killed_worker_costs_comet_nothing(server: Server, run: Path, tmp_path: Path) -> None:
-    out, count = tmp_path / "songs", 160
-    command = [sys.executable, "-c", WORKER, str(run), str(out), str(count)]
+    out = tmp_path / "songs"
+    command = [sys.executable, "-c", WORKER, str(run), str(out)]
     deadline = time.monotonic() + 120
-    with subprocess.Popen(command) as killed:
+    with subprocess.Popen([*command, "0"]) as killed, subprocess.Popen([*command, "1"]) as other:
         while len(server.steps("text/songs_per_second")) < 2:
-            assert killed.poll() is None and time.monotonic() < deadline
+            assert None in (killed.poll(), other.poll()) and time.monotonic() < deadline
             time.sleep(0.05)
         os.kill(killed.pid, signal.SIGKILL)
-    subprocess.run(command, check=True, timeout=300)
+        assert other.wait(120) == 0
     live = len(server.steps("text/songs_per_second"))
+    generate(out, overrides=["tracking.comet=false"], progress=False)
     assert publish_songs(out, tracking_settings(out)) is None  # all was sent: no archive
     assert live > 2
-    for name in (
-        "text/attempts",
-        "worker-0-of-1/songs_per_second",
-        "text/sampling_seconds",
-        "text/passed_midi",
-    ):
+    workers = {name: server.steps(f"{name}/songs_per_second") for name in _workers(out)}
+    assert "worker-1-of-2" in workers and all(workers.values())
+    assert sum(len(steps) for steps in workers.values()) == 20
+    for name in ("text/attempts", "text/sampling_seconds", "text/passed_midi", "audio/songs_per_second"):
         steps = server.steps(name)
         assert len(steps) == len(set(steps)) == 20, name
     sounds = [body for path, body in server.requests if path.endswith("asset/upload") and b"RIFF" in body]
@@ -167,3 +172,15 @@ def test_songs_are_tracked_as_their_run_is(model: object, server: Server, tmp_pa
     assert publish_songs(out, tracking_settings(out)) is None
     assert not (out / "comet").exists() and not server.requests
     assert tracking_settings(out, ["tracking.comet=true"]).comet
+
+
+def test_collect_publishes_where_the_run_was_tracked(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = json.loads((songs / "plan.json").read_text())
+    plan["tracking"] |= {"online": False, "project": "reels"}
+    (songs / "plan.json").write_text(json.dumps(plan))
+    assert main(["collect", str(songs), "tracking.workspace=ours"]) == 0
+    (archive,) = (songs / "comet").glob("*.zip")
+    assert str(archive) in capsys.readouterr().out
+    with zipfile.ZipFile(archive) as contents:
+        facts = json.loads(contents.read("experiment.json"))
+    assert (facts["project_name"], facts["workspace"]) == ("reels", "ours")

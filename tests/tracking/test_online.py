@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from reelmill.tracking import comet
 from reelmill.tracking.comet import Publisher
 from reelmill.tracking.metrics import MetricsLog
 from reelmill.tracking.outbox import Outbox
@@ -77,4 +78,28 @@ def test_what_comet_did_not_confirm_is_in_the_archive(
         messages = [json.loads(line) for line in archive.read("messages.json").splitlines()]
     metrics = [message["payload"]["metric"] for message in messages if message["type"] == "metric_msg"]
     assert {item["step"] for item in metrics if item["metricName"] == "train/loss"} == {4, 5, 6}
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+@pytest.mark.slow
+def test_what_a_network_took_away_comes_when_it_is_back(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(comet, "_TRY_AGAIN_SECONDS", 0.1)
+    server.broken = True
+    run = tmp_path / "run"
+    append(run, range(1, 4))
+    publisher = Publisher(run, TrackingSettings(), {})
+    deadline = time.monotonic() + 90
+    while not caplog.records:
+        publisher.publish()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    server.broken = False
+    while set(server.steps("train/loss")) != {1, 2, 3}:
+        publisher.publish()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert publisher.close() is None
+    assert sorted(server.steps("train/loss")) == [1, 2, 3]
     assert [record.levelname for record in caplog.records] == ["WARNING"]

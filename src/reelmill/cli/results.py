@@ -10,13 +10,13 @@ from reelmill.cli.output import print_json, show
 
 
 def _collect(options: argparse.Namespace) -> int:
-    from reelmill.config import load
     from reelmill.report.publication import publish_songs
     from reelmill.songs.collect import collect
+    from reelmill.songs.publishing import tracking_settings
 
-    config = load(None, options.overrides)
+    tracking = tracking_settings(options.directory, options.overrides)
     summary = collect(options.directory)
-    archive = publish_songs(options.directory, config.tracking)
+    archive = publish_songs(options.directory, tracking)
     if options.json:
         print_json(summary)
     else:
