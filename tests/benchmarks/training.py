@@ -68,7 +68,7 @@ RECIPE = (
     "training.steps=1000000",
     "tracking.comet=false",
 )
-TURNS = 12
+TURNS = 30
 
 
 @contextlib.contextmanager
