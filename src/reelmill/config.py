@@ -31,6 +31,7 @@ from reelmill.tracking.settings import TrackingSettings
 from reelmill.training.settings import ModelSettings, TrainingSettings
 
 T = TypeVar("T")
+_adapters: dict[type, TypeAdapter[Any]] = {}  # a millisecond each, and a directory has thousands of manifests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +91,17 @@ def parse(kind: type[T], data: Any, source: str, overridden: set[str] | None = N
     """Validate ``data`` into the dataclass ``kind``; RequestError names each wrong key on its own line."""
     try:
         # By way of JSON: in strict mode that is where a mapping, not only an instance, becomes a dataclass.
-        return TypeAdapter(kind).validate_json(json.dumps(data, default=str))
+        valid: T = _adapter(kind).validate_json(json.dumps(data, default=str))
+        return valid
     except ValidationError as error:
         lines = [_explain(kind, problem, source, overridden or set()) for problem in error.errors()]
         raise RequestError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
