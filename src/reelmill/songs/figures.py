@@ -34,6 +34,8 @@ Half = tuple[Kind, int]
 """A half of a shard: which, and the shard's number."""
 Key = tuple[Kind, int, int]
 """The same, and how many ids it covers."""
+Span = tuple[float, float, int]
+"""When a shard was finished, how many seconds its making took, and how many ids it covers."""
 
 
 class Figures:
@@ -42,6 +44,7 @@ class Figures:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._read: dict[Key, Manifest] = {}
+        self._logged = 0  # how many of them
 
     def update(self) -> list[Half]:
         """Append what is new; the halves it is of. Processes that do so at once wait for each other.
@@ -51,9 +54,13 @@ class Figures:
         plan = read_plan(self.directory)
         for kind in KINDS if plan.audio else KINDS[:1]:
             self._read_manifests(kind, plan)
+        if len(self._read) == self._logged:
+            return []
         with (self.directory / f".{METRICS}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            return self._append(plan)
+            new = self._append(plan)
+        self._logged = len(self._read)
+        return new
 
     def _read_manifests(self, kind: Kind, plan: Plan) -> None:
         for number in sorted(shard_numbers(self.directory, kind)):
@@ -126,12 +133,20 @@ def songs_per_second(manifests: Iterable[Manifest], now: float) -> float | None:
 
     Counted from when the shards of the window were begun to when the last was finished.
     """
-    recent = [(finished(manifest), manifest) for manifest in manifests if now - finished(manifest) < WINDOW]
+    return _rate([_span(manifest) for manifest in manifests], now)
+
+
+def _span(manifest: Manifest) -> Span:
+    return finished(manifest), float(manifest.made_by.get("seconds", 0)), manifest.count
+
+
+def _rate(spans: Iterable[Span], now: float) -> float | None:
+    recent = [span for span in spans if now - span[0] < WINDOW]
     if not recent:
         return None
-    begin = min(end - float(manifest.made_by.get("seconds", 0)) for end, manifest in recent)
-    seconds = max(end for end, _ in recent) - max(begin, now - WINDOW)
-    return sum(manifest.count for _, manifest in recent) / max(seconds, 1.0)
+    begin = min(end - seconds for end, seconds, _ in recent)
+    seconds = max(end for end, _, _ in recent) - max(begin, now - WINDOW)
+    return sum(count for _, _, count in recent) / max(seconds, 1.0)
 
 
 class _Together:
@@ -140,20 +155,22 @@ class _Together:
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self._songs: dict[int, int] = {}
-        self._recent: deque[Manifest] = deque()
+        self._total = 0
+        self._recent: deque[Span] = deque()
 
     def add(self, kind: Kind, number: int, manifest: Manifest) -> None:
         if kind != self.kind:
             return
-        self._songs[number] = manifest.songs  # a shard that has grown replaces the shorter one
-        self._recent.append(manifest)
-        while finished(manifest) - finished(self._recent[0]) >= WINDOW:
+        self._total += manifest.songs - self._songs.get(number, 0)  # a shard that has grown replaces itself
+        self._songs[number] = manifest.songs
+        self._recent.append(_span(manifest))
+        while self._recent[-1][0] - self._recent[0][0] >= WINDOW:
             self._recent.popleft()
 
     def values(self) -> dict[str, float | int]:
-        rate = songs_per_second(self._recent, finished(self._recent[-1])) or 0.0
+        rate = _rate(self._recent, self._recent[-1][0]) or 0.0
         return {
-            "songs": sum(self._songs.values()),
+            "songs": self._total,
             "shards": len(self._songs),
             "songs_per_second": round(rate, 3),
         }
