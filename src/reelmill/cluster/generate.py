@@ -146,9 +146,9 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
     found = verify(out)
     if found.intact:
         collect(out)
+        report = write_report(out)
         archive = publish_songs(out, tracking_settings(out, job["overrides"]))
-        made = [found.describe(), str(write_report(out)), *([str(archive)] if archive else [])]
-        return "\n".join(made)
+        return "\n".join([found.describe(), str(report), *([str(archive)] if archive else [])])
     clusters = {stage: parse(ClusterSettings, job["clusters"][stage], stage) for stage in SONG_STAGES}
     if job["round"] >= clusters["collect"].collect_rounds:
         raise IncompleteError(f"after {job['round']} further rounds:\n{found.describe()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from reelmill.report.page import SAMPLE
@@ -13,6 +14,8 @@ from reelmill.songs.publishing import parameters
 from reelmill.tracking.comet import Publisher
 from reelmill.tracking.settings import TrackingSettings
 
+_log = logging.getLogger(__name__)
+
 
 def publish_songs(directory: Path, settings: TrackingSettings) -> Path | None:
     """Publish a songs directory as an experiment of its own; the offline archive if one was made.
@@ -20,7 +23,10 @@ def publish_songs(directory: Path, settings: TrackingSettings) -> Path | None:
     Delivers what the workers could not while they made the songs. Writes ``directory``/results.csv and brings
     metrics.jsonl up to date. Called again, when there are more songs, it is the same experiment.
     """
-    Figures(directory).update()
+    try:
+        Figures(directory).update()
+    except OSError as error:  # the songs are whole all the same
+        _log.warning("%s is not up to date: %s", directory / "metrics.jsonl", error)
     songs = read_songs(directory)
     sample = list(songs.sample(SAMPLE))
     table = directory / "results.csv"
