@@ -13,13 +13,12 @@ _MORE = 1 << 30  # bytes
 
 
 class SmallDisk:
-    """A tmpfs at ``place`` with ``songs`` on it, a copy; ``close`` takes it down."""
+    """A tmpfs at ``place`` with room for ``size`` bytes; ``close`` takes it down."""
 
-    def __init__(self, place: Path, songs: Path) -> None:
+    def __init__(self, place: Path, size: int) -> None:
         self._place = place
         place.mkdir(exist_ok=True)
-        _mount("-t", "tmpfs", "-o", f"size={_MORE + _bytes(songs)}", "tmpfs", str(place))
-        self.songs = Path(shutil.copytree(songs, place / songs.name))
+        _mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place))
 
     def leave(self, room: int) -> None:
         """Have so many bytes left, rounded up to whole pages."""
@@ -37,25 +36,24 @@ class SmallDisk:
 
 
 @contextlib.contextmanager
-def small_disk(place: Path, songs: Path) -> Iterator[SmallDisk]:
+def moved(songs: Path, place: Path) -> Iterator[tuple[Path, SmallDisk]]:
     """``songs`` as it is moves to a small disk at ``place``, and back at the end if that is reached."""
-    disk = SmallDisk(place, songs)
+    disk = SmallDisk(place, _MORE + _bytes(songs))
     try:
-        yield disk
+        there = Path(shutil.copytree(songs, place / songs.name))
+        yield there, disk
         shutil.rmtree(songs)
-        shutil.copytree(disk.songs, songs)
+        shutil.copytree(there, songs)
     finally:
         disk.close()
 
 
 def can_mount(place: Path) -> bool:
     """Whether this user may mount a file system."""
-    place.mkdir(exist_ok=True)
     try:
-        _mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place))
+        SmallDisk(place, 1 << 20).close()
     except (OSError, subprocess.CalledProcessError):
         return False
-    subprocess.run(["umount", "-l", str(place)], timeout=60, check=True)
     return True
 
 

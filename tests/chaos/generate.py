@@ -15,7 +15,6 @@ Run: python tests/chaos/generate.py [--songs N] [--kills N] [--seed S]. Exit cod
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import os
 import random
@@ -23,19 +22,19 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import disk
 from harm import HARMS
+from peace import Say, compare, facts, make_in_peace, manifests, train
+from story import BETWEEN, CHILD, GROUP, KILL, TERM, Kill, Story
 from watched import (
     COLLECTING,
     COMMITTING,
     FIRST_STEPS,
     PHASES,
     POOL_STEP,
+    PROCESSORS,
     RENDERING,
     SAMPLING,
     START_UP,
@@ -43,109 +42,35 @@ from watched import (
     Failure,
 )
 
-from reelmill import config, durable
+from reelmill import durable
 from reelmill.errors import DamagedError
 from reelmill.songs.plan import read_plan
-from reelmill.songs.shards import KINDS, Kind, check, manifest_path, shard_numbers, tar_path
-from reelmill.tracking.metrics import read_metrics
+from reelmill.songs.shards import KINDS, Kind, check, shard_numbers, tar_path
 
-METRICS = "metrics.jsonl"
-BETWEEN = "between two phases"
-KILL, TERM, GROUP, CHILD = "SIGKILL", "SIGTERM", "all killed", "child killed"
-WAYS = (KILL, TERM, GROUP, CHILD)
 _MIX = (KILL, CHILD, GROUP, TERM, KILL, CHILD, KILL, GROUP)
 _CODES = {KILL: -signal.SIGKILL, TERM: -signal.SIGTERM, GROUP: -signal.SIGKILL}
 _DELAYS = {START_UP: 0.03, SAMPLING: 0.01, RENDERING: 0.01, COMMITTING: 0.004, COLLECTING: 0.02}
 """Seconds at most between seeing a phase and hitting it."""
 
-_RECIPE = (
-    "corpus.max_tune_length=200",
-    "model.embedding_size=16",
-    "model.hidden_size=64",
-    "training.steps=220",
-    "training.batch_size=16",
-    "training.sequence_length=64",
-    "training.learning_rate=0.01",
-    "training.evaluate_every=110",
-    "training.checkpoint_every=110",
-    "sampling.max_length=150",
-    "sampling.slots=64",
-    "audio.sample_rate=8000",
-    "audio.channels=1",
-    "tracking.comet=false",
-)
-_FIGURES = ("GABG", "d2BG", "ABcA", "dcBA", "G4", "e2dB", "BAGB", "gfed")
-_TUNES = 120
 _SHARDS = 200
 _SMALLEST_SHARD = 20  # songs
 _PACED = 0.9  # of the corpus may be finished when the last worker is hit
 _ROOMS = (1 << 20, 16 << 10, 3 << 20)  # bytes left on a disk that fills up
 
 Aim = tuple[str, str]
-Say = Callable[[str], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Kill:
-    """What was done to a command that was in ``phase``, and in ``others`` at the same time."""
-
-    phase: str
-    way: str
-    command: str
-    others: tuple[str, ...]
-    unlisted: bool  # a tar was in place, its manifest was not
-    finished: int  # shards, of the whole plan
-
-    def describe(self) -> str:
-        """For people."""
-        besides = f" (and {', '.join(self.others)})" if self.others else ""
-        torn = ", tar in place without manifest" if self.unlisted else ""
-        return (
-            f"{self.way:<12} {self.command:<8} {self.phase}{besides}{torn}, {self.finished} shards finished"
-        )
-
-
-@dataclasses.dataclass
-class Story:
-    """What has been done to a corpus that came out as if undisturbed."""
-
-    kills: list[Kill] = dataclasses.field(default_factory=list)
-    harms: Counter[str] = dataclasses.field(default_factory=Counter)
-    full_disks: Counter[str] = dataclasses.field(default_factory=Counter)
-    starts: int = 0
-
-    def table(self) -> str:
-        """How many kills each phase met in each way, and the other harm."""
-        counts = Counter((kill.phase, kill.way) for kill in self.kills)
-        phases = [*PHASES, *([BETWEEN] if any(kill.phase == BETWEEN for kill in self.kills) else [])]
-        lines = [" " * 20 + "".join(f"{way:>14}" for way in WAYS) + "    total"]
-        for phase in phases:
-            row = [counts[phase, way] for way in WAYS]
-            lines.append(f"{phase:<20}" + "".join(f"{count:14}" for count in row) + f"{sum(row):9}")
-        torn = sum(kill.unlisted for kill in self.kills)
-        several = sum(bool(kill.others) for kill in self.kills)
-        return "\n".join(
-            [
-                *lines,
-                f"{'all':<20}" + " " * 14 * len(WAYS) + f"{len(self.kills):9}",
-                f"{self.starts} starts; {several} kills met several phases, {torn} a tar without manifest",
-                f"damaged: {', '.join(f'{name} {count}' for name, count in sorted(self.harms.items()))}",
-                f"disk full: {', '.join(f'{count} × {how}' for how, count in self.full_disks.items())}",
-            ]
-        )
 
 
 def chaos(place: Path, songs: int, kills: int, full_disks: int, seed: int, say: Say) -> Story:
     """At least ``kills`` kills, a fifth of them in each phase. Failure says what differs."""
-    run = _train(place / "run", place, max(_SMALLEST_SHARD, songs // _SHARDS))
+    run = train(place / "run", place, max(_SMALLEST_SHARD, songs // _SHARDS))
     peace = place / "peace" / "songs"
-    _make_in_peace(run, peace, songs, say)
+    make_in_peace(run, peace, songs, say)
     campaign = Campaign(place, run, songs, peace, random.Random(seed), say)
     campaign.disturb_generate(kills, full_disks)
     campaign.finish()
     campaign.disturb_collect(kills)
     campaign.clean()
-    _compare(campaign.songs, peace)
+    compare(campaign.songs, peace)
     return campaign.story
 
 
@@ -158,7 +83,7 @@ class Campaign:
         self.songs = place / "disturbed" / "songs"
         self.story = Story()
         self._place, self._run, self._total, self._chosen, self._say = place, run, total, chosen, say
-        self._peace, self._expected = peace, _manifests(peace)
+        self._peace, self._expected = peace, manifests(peace)
         self._shards = read_plan(peace).shards
         self._aims: list[Aim] = []
         self._harmed: set[tuple[Kind, int]] = set()
@@ -240,7 +165,8 @@ class Campaign:
             [["generate", *plain, "--no-audio"], ["render", self.songs]],
         ]
         # Sound alone needs a plan; a plan made without sound would be another.
-        return [self._start(*arguments, "--json") for arguments in self._chosen.choice(worlds[: 3 + begun])]
+        world = self._chosen.choice(worlds[: 3 + begun])
+        return [self._start(*arguments, "--json", processors=PROCESSORS // len(world)) for arguments in world]
 
     def _worker(self, room: int | None = None) -> Command:
         return self._start("generate", *self._arguments(), "--json", room=room)
@@ -249,9 +175,10 @@ class Campaign:
         whole: list[object] = [self._run, "--songs", self._total, "--out", self.songs]
         return self._chosen.choice([whole, [self.songs]]) if self._finished("audio") else whole
 
-    def _start(self, *arguments: object, room: int | None = None) -> Command:
+    def _start(self, *arguments: object, processors: int = PROCESSORS, room: int | None = None) -> Command:
         self.story.starts += 1
-        return Command(self._place / "logs" / f"{self.story.starts}.log", *arguments, room=room)
+        log = self._place / "logs" / f"{self.story.starts}.log"
+        return Command(log, *arguments, processors=processors, room=room)
 
     def _disturb(self, command: Command, goals: int) -> Kill | None:
         """Hit a worker until it must end; None if it comes to its end by itself."""
@@ -373,8 +300,8 @@ class Campaign:
             self._meet_full_disk(self._worker(room=room))
         else:
             home = self.songs
-            with disk.small_disk(self._place / "disk", self.songs) as small:
-                self.songs = small.songs
+            with disk.moved(home, self._place / "disk") as (there, small):
+                self.songs = there
                 small.leave(room)
                 self._meet_full_disk(self._worker())
                 small.grow()
@@ -387,7 +314,7 @@ class Campaign:
         """Bytes of the tars that are not there, less what a worker will remove."""
         numbers = range(self._shards)
         absent = [number for number in numbers if not tar_path(self.songs, "audio", number).exists()]
-        left = [path for path in (self.songs / "audio").iterdir() if durable.is_temporary(path)]
+        left = [path for path in (self.songs / "audio").glob(".*") if durable.is_temporary(path)]
         sizes = [self._expected["audio", number]["bytes"] for number in absent]
         return sum(sizes) - sum(path.stat().st_size for path in left)
 
@@ -413,7 +340,7 @@ class Campaign:
                 expected = self._expected[kind, number]
                 try:
                     check(self.songs, kind, number, expected["first"], expected["count"])
-                    good = _facts(self.songs, kind, number) == expected
+                    good = facts(self.songs, kind, number) == expected
                     if (kind, number) in self._harmed:
                         good = (
                             good and durable.sha256(tar_path(self.songs, kind, number)) == expected["sha256"]
@@ -433,89 +360,6 @@ class Campaign:
 
 
 _SIGNALS = {KILL: signal.SIGKILL, TERM: signal.SIGTERM}
-
-
-# What a corpus has come to
-
-
-def _train(run: Path, place: Path, songs_per_shard: int) -> Path:
-    """A run whose model has learnt tunes of two bars, most of which pass."""
-    from reelmill.training.loop import train
-
-    chosen = random.Random(1)
-    tunes = [
-        f"X:{number}\nT:Reel\nM:4/4\nL:1/8\nQ:1/4=240\nK:G\n"
-        f"|:{'|'.join(' '.join(chosen.choices(_FIGURES, k=2)) for _ in range(2))}:|\n"
-        for number in range(1, _TUNES + 1)
-    ]
-    (place / "tunes").mkdir(parents=True)
-    (place / "tunes" / "reels.abc").write_text("\n".join(tunes))
-    own = (
-        f"corpus.source={place / 'tunes'}",
-        f"corpus.directory={place / 'corpus'}",
-        f"songs.songs_per_shard={songs_per_shard}",
-    )
-    train(config.load(None, [*_RECIPE, *own]), run)
-    return run
-
-
-def _make_in_peace(run: Path, songs: Path, total: int, say: Say) -> None:
-    began = time.monotonic()
-    for number, arguments in enumerate(
-        (
-            ["generate", run, "--songs", total, "--out", songs, "--json"],
-            ["collect", songs, "tracking.comet=false"],
-        )
-    ):
-        command = Command(songs.parent / f"{number}.log", *arguments)
-        if command.wait():
-            raise Failure(f"{command}:\n{command.said()}")
-    say(f"undisturbed: {total} songs, {read_plan(songs).shards} shards in {time.monotonic() - began:.0f} s")
-
-
-def _facts(songs: Path, kind: Kind, number: int) -> dict[str, Any]:
-    """A manifest without its maker."""
-    facts: dict[str, Any] = durable.read_json(manifest_path(songs, kind, number))
-    del facts["made_by"]
-    return facts
-
-
-def _manifests(songs: Path) -> dict[tuple[Kind, int], dict[str, Any]]:
-    return {
-        (kind, number): _facts(songs, kind, number) for kind in KINDS for number in shard_numbers(songs, kind)
-    }
-
-
-def _compare(songs: Path, peace: Path) -> None:
-    from reelmill.songs.verify import verify
-
-    found = verify(songs)
-    if not found.intact:
-        raise Failure(found.describe())
-    if _manifests(songs) != _manifests(peace):
-        raise Failure(f"{songs}: its manifests differ from those of the undisturbed corpus")
-    if _points(songs) != _points(peace):
-        raise Failure(f"{songs}/{METRICS}: has not each shard once")
-    ours, theirs = _contents(songs), _contents(peace)
-    if left := sorted(ours.keys() - theirs.keys()):
-        raise Failure(f"{songs}: kills and reelmill clean have left {left}")
-    if differing := sorted(name for name in theirs if ours.get(name) != theirs[name]):
-        raise Failure(f"{songs}: differs from the undisturbed corpus in {differing}")
-
-
-def _contents(songs: Path) -> dict[str, str]:
-    """SHA-256 of every file, "" for those that say when and by whom a shard was made."""
-    listings = {manifest_path(songs, kind, number) for kind in KINDS for number in shard_numbers(songs, kind)}
-    return {
-        str(path.relative_to(songs)): "" if path in {*listings, songs / METRICS} else durable.sha256(path)
-        for path in songs.rglob("*")
-        if path.is_file()
-    }
-
-
-def _points(songs: Path) -> list[str]:
-    """The shards that the metrics speak of."""
-    return sorted(record["of"] for record in read_metrics(songs / METRICS) if record["kind"] in KINDS)
 
 
 def _say(line: str) -> None:

@@ -28,6 +28,9 @@ FIRST_STEPS = ("create_plan", "write_tunes", "keep_model", "produce", "text_fing
 POOL_STEP = FIRST_STEPS.index("text_fingerprint") + 1
 """The first step of start-up that has children."""
 
+PROCESSORS = 2
+"""That all workers share."""
+
 _STEP = len(PHASES)  # of start-up; of collecting, shards begun
 _CHILD = _STEP + 1  # process id of the child of the pool that was asked last
 _UNLISTED = _STEP + 2  # whether a tar is in place and its manifest is being written
@@ -44,14 +47,19 @@ class Failure(AssertionError):
 class Command:
     """``reelmill`` with ``arguments``, begun at once, as the first of a process group of its own.
 
-    With ``room`` the disk seems full to it once it has written so many bytes of tars.
+    Its pool has ``processors`` children. With ``room`` the disk seems full to it once it has written so many
+    bytes of tars.
     """
 
-    def __init__(self, log: Path, *arguments: object, room: int | None = None) -> None:
+    def __init__(
+        self, log: Path, *arguments: object, processors: int = PROCESSORS, room: int | None = None
+    ) -> None:
         self.arguments, self.log = [str(argument) for argument in arguments], log
         self._notes = _Context.RawArray("i", _NOTES)
         self._notes[PHASES.index(START_UP)] = int(self.name != "collect")
-        self._process = _Context.Process(target=_run, args=(self.arguments, log, self._notes, room))
+        self._process = _Context.Process(
+            target=_run, args=(self.arguments, log, self._notes, processors, room)
+        )
         log.parent.mkdir(parents=True, exist_ok=True)
         self._process.start()
         self._hangs = time.monotonic() + _HANGS
@@ -150,8 +158,9 @@ def _session(leader: int) -> set[int]:
 # Inside the process
 
 
-def _run(arguments: list[str], log: Path, notes: Any, room: int | None) -> None:
+def _run(arguments: list[str], log: Path, notes: Any, processors: int, room: int | None) -> None:
     os.setsid()
+    os.environ["REELMILL_PROCESSORS"] = str(processors)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(output, sys.stdout.fileno())
     os.dup2(output, sys.stderr.fileno())
