@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from reelmill import config, durable
 from reelmill.errors import DamagedError, RequestError
+from reelmill.songs.direct import DirectFile
 from reelmill.songs.tars import TarWriter
 
 Kind = Literal["text", "audio"]
@@ -125,7 +126,7 @@ def committing(directory: Path, kind: Kind, number: int) -> Iterator[Commit]:
     """
     path = tar_path(directory, kind, number)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with durable.replacing(path) as partial, partial.open("wb") as file:
+    with durable.replacing(path) as partial, DirectFile(partial) as file:
         tar = TarWriter(file)
         commit = Commit(tar)
         yield commit

@@ -11,7 +11,7 @@ import hashlib
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from reelmill.errors import DamagedError
 
@@ -19,10 +19,18 @@ _BLOCK = tarfile.BLOCKSIZE
 _MODE = 0o644
 
 
+class Sink(Protocol):
+    """What a tar is written to."""
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Take all of ``data``."""
+        ...
+
+
 class TarWriter:
     """Writes members to ``file`` in the order they are added; ``bytes`` and ``sha256`` describe the file."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Sink) -> None:
         self.bytes = 0
         self._file = file
         self._hash = hashlib.sha256()
