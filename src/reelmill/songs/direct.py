@@ -1,9 +1,9 @@
 """Writing large files past the system's page cache, where the file system can.
 
 A shard's sound is written once, synced, and not read again soon. By way of the page cache each of its bytes
-is copied into a page that is found, filled and written back for it alone: measured on a virtual machine, 25 ms
-of processor time for 10 MB, against 2 ms here, and 20 songs a second against 32. What this costs is that a
-write waits for the disk, in a thread that has nothing else to do.
+is copied into a page that is found, filled and written back for it alone: measured on a virtual machine, 25
+ms of processor time for 10 MB, against 2 ms here, and 20 songs a second against 32. What this costs is that
+a write waits for the disk, in a thread that has nothing else to do.
 """
 
 from __future__ import annotations
