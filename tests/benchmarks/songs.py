@@ -1,7 +1,7 @@
 """Songs end to end on this machine: sampled, judged, rendered, measured, committed and synced.
 
 One `reelmill generate` at a time makes songs of a properly trained model of full size
-(``configs/irish-tuned.yaml``, trained first if it is not there) and is interrupted when its time is up. What
+(``configs/irish-tuned.yaml``, trained first if it is not there) and is stopped when its time is up. What
 counts is songs in finished shards over all of its time, imports and the last unfinished shards included.
 Full-size WAVs would fill the disk in minutes, so a shard's audio is emptied (a hole is punched into it) once
 it has been committed and synced; its manifest stays. Mean lengths stand beside those of the training tunes: a
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -75,7 +74,7 @@ def make(
             seconds = time.monotonic() - began
             made = count_half(directory, read_plan(directory), "audio" if audio else "text")
             for one in running:
-                one.send_signal(signal.SIGINT)
+                one.terminate()
             for one in running:
                 one.wait(timeout=300)
         attempts = count_half(directory, read_plan(directory), "text").attempts
