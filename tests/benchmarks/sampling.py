@@ -31,7 +31,7 @@ from reelmill.training.checkpoints import find_checkpoint, load_model
 from reelmill.training.held_out import read_test_tunes
 from reelmill.training.settings import ModelSettings
 
-SLOTS, SONGS, ROUNDS = 256, 1024, 3
+SLOTS, SONGS, ROUNDS = 256, 2048, 3
 WEIGHTS = 4 * 1024 * 1024  # of the recurrent product
 
 

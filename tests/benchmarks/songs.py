@@ -36,7 +36,7 @@ from reelmill.songs.tunes import read_tunes
 
 PLANNED = 1_000_000
 SHARD = 100  # songs; a worker's last shards, cut off by the clock, do not count
-SHORT = 2.0  # minutes of the variants
+SHORT = 1.5  # minutes of the variants
 
 
 @dataclass
