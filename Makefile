@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m reelmill.audio.soundfont
 	touch $@
 
-demo: $(READY)  ## Train on real tunes, generate, render, report: about eight minutes on two cores
+demo: $(READY)  ## Train on real tunes, generate, render, report: about five minutes on two cores
 	$(BIN)/reelmill train configs/demo.yaml --run runs/demo
 	$(BIN)/reelmill generate runs/demo --songs 32 --out songs/demo
 	$(BIN)/reelmill collect songs/demo
