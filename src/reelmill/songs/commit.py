@@ -158,9 +158,6 @@ class Committer:
                 self._write(sounds, 0)
                 self._describe(audio, "audio", shard, sounds.failed, {})
 
-    def _record(self, song: Song) -> Future[Sound] | None:
-        return None if song.failure else self._pool.record(song.facts, song.midi)
-
     def _write(self, sounds: _Sounds, ahead: int) -> None:
         """Write until at most ``ahead`` sounds are on their way."""
         while len(sounds) > ahead:
