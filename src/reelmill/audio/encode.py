@@ -18,14 +18,20 @@ def encode(samples: NDArray[np.int16], settings: AudioSettings) -> bytes:
 
     WAV bytes depend on the samples alone, FLAC bytes on the version of libFLAC too (``version``).
     """
+    return b"".join(pieces(samples, settings))
+
+
+def pieces(samples: NDArray[np.int16], settings: AudioSettings) -> tuple[bytes | memoryview, ...]:
+    """The same in pieces, for who writes them one after the other: a WAV's samples are not copied."""
     buffer = io.BytesIO()
-    if settings.format == "wav":  # a header and the samples; soundfile would copy them piece by piece
-        with wave.open(buffer, "wb") as file:
-            file.setparams((samples.shape[1], 2, settings.sample_rate, len(samples), "NONE", ""))
-            file.writeframesraw(np.ascontiguousarray(samples, "<i2").data.cast("B"))
-    else:
+    if settings.format == "flac":
         soundfile.write(buffer, samples, settings.sample_rate, format="FLAC", subtype="PCM_16")
-    return buffer.getvalue()
+        return (buffer.getvalue(),)
+    with wave.open(buffer, "wb") as file:
+        file.setparams((samples.shape[1], 2, settings.sample_rate, len(samples), "NONE", ""))
+        file.writeframesraw(b"")
+        header = buffer.getvalue()  # before closing, which would note that no samples followed
+    return header, np.ascontiguousarray(samples, "<i2").data.cast("B")
 
 
 def decode(audio: bytes | Path) -> tuple[NDArray[np.int16], int]:

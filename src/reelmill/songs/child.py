@@ -15,6 +15,7 @@ import resource
 import signal
 import socket
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from reelmill.audio.process import ToolError
 from reelmill.audio.settings import AudioSettings
 from reelmill.config import parse
 from reelmill.errors import RequestError
-from reelmill.songs.channel import Channel, Frame
+from reelmill.songs.channel import Channel, Data
 
 MACHINE, REQUEST, BUG = "machine", "request", "bug"
 _MEMORY = 16 << 30  # bytes of address space
@@ -45,10 +46,13 @@ def main() -> None:
         while True:
             request = channel.receive()
             began = _processor_seconds()
-            fields, payload = _guarded(answer, *request)
-            channel.send({"fields": fields, "seconds": _processor_seconds() - began}, payload)
+            fields, pieces = _guarded(answer, *request)
+            channel.send({"fields": fields, "seconds": _processor_seconds() - began}, pieces)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
+
+
+_Answer = tuple[dict[str, Any], Sequence[Data]]  # fields, and bytes in pieces
 
 
 class _Answers:
@@ -58,35 +62,35 @@ class _Answers:
         self._settings = settings
         self._renderer: Any = None
 
-    def __call__(self, header: dict[str, Any], payload: bytes | memoryview) -> Frame:
+    def __call__(self, header: dict[str, Any], payload: Data) -> _Answer:
         if header["task"] == "judge":
             return self._judge(header)
         if header["task"] == "versions":
             from reelmill.audio.render import versions
 
-            return versions(self._audio()), b""
+            return versions(self._audio()), ()
         if header["task"] == "examine":
             from reelmill.songs.examine import examine
 
             directory, *arguments = header["arguments"]
-            return examine(Path(directory), *arguments).to_json(), b""
+            return examine(Path(directory), *arguments).to_json(), ()
         return self._record(header["facts"], bytes(payload))
 
-    def _judge(self, header: dict[str, Any]) -> Frame:
+    def _judge(self, header: dict[str, Any]) -> _Answer:
         from reelmill.songs.attempt import judge
 
         judgement = judge(header["abc"], header["ended"], header["max_length"])
         fields = {field.name: getattr(judgement, field.name) for field in dataclasses.fields(judgement)}
-        return fields, fields.pop("data")
+        return fields, (fields.pop("data"),)
 
-    def _record(self, facts: dict[str, Any], midi: bytes) -> Frame:
+    def _record(self, facts: dict[str, Any], midi: bytes) -> _Answer:
         from reelmill.audio.render import renderer
         from reelmill.songs.sound import record
 
         settings = self._audio()
         self._renderer = self._renderer or renderer(settings)
         sound = record(facts, midi, self._renderer, settings)
-        return {"facts": sound.facts, "failure": sound.failure}, sound.data
+        return {"facts": sound.facts, "failure": sound.failure}, sound.pieces
 
     def _audio(self) -> AudioSettings:
         if self._settings is None:
@@ -94,15 +98,15 @@ class _Answers:
         return self._settings
 
 
-def _guarded(answer: _Answers, header: dict[str, Any], payload: bytes | memoryview) -> Frame:
+def _guarded(answer: _Answers, header: dict[str, Any], payload: Data) -> _Answer:
     try:
         return answer(header, payload)
     except RequestError as error:
-        return {"error": REQUEST, "message": str(error)}, b""
+        return {"error": REQUEST, "message": str(error)}, ()
     except (ToolError, OSError, MemoryError) as error:
-        return {"error": MACHINE, "message": f"{type(error).__name__}: {error}"}, b""
+        return {"error": MACHINE, "message": f"{type(error).__name__}: {error}"}, ()
     except Exception:
-        return {"error": BUG, "message": traceback.format_exc()}, b""
+        return {"error": BUG, "message": traceback.format_exc()}, ()
 
 
 def _processor_seconds() -> float:

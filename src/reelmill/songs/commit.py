@@ -244,3 +244,4 @@ class _Sounds:
             self.failed.append(Failure(id=song.id, reason=sound.failure))
         elif self._commit:
             self._commit.add_all(audio_members(song, sound, self._extension))
+        sound.release()

@@ -16,7 +16,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from reelmill.audio.settings import AudioSettings
 from reelmill.errors import RequestError
 from reelmill.songs import child
 from reelmill.songs.attempt import Judgement
-from reelmill.songs.channel import Channel, Frame
+from reelmill.songs.channel import Channel, Data, Frame, Room, room
 from reelmill.songs.examine import Examination
 from reelmill.songs.sound import Sound
 
@@ -53,6 +54,7 @@ class Pool:
         self._audio = dataclasses.asdict(audio) if audio else None
         self.seconds: Counter[str] = Counter()  # of processors, by task: judge, record
         self._lock = threading.Lock()
+        self._rooms: deque[Room] = deque()  # that no sound lies in
         self._order = itertools.count()
         self._requests: queue.PriorityQueue[tuple[int, int, Any]] = queue.PriorityQueue()
         self._children: set[_Child] = set()
@@ -63,16 +65,21 @@ class Pool:
     def judge(self, abc: str, ended: bool, max_length: int) -> Future[Judgement]:
         """The judgement of a sampled text (``attempt.judge``)."""
         header = {"task": "judge", "abc": abc, "ended": ended, "max_length": max_length}
-        return self._ask(_JUDGE, header, b"", lambda fields, data: Judgement(**fields, data=bytes(data)))
+        return self._ask(_JUDGE, header, b"", lambda fields, data, _: Judgement(**fields, data=bytes(data)))
 
     def record(self, facts: dict[str, Any], midi: bytes) -> Future[Sound]:
-        """The sound of a song (``sound.record``)."""
+        """The sound of a song (``sound.record``); call its ``release`` once it is written."""
         header = {"task": "record", "facts": facts}
-        return self._ask(_RECORD, header, midi, lambda fields, data: Sound(**fields, data=data))
+        return self._ask(
+            _RECORD,
+            header,
+            midi,
+            lambda fields, data, release: Sound(**fields, pieces=(data,) if data else (), release=release),
+        )
 
     def versions(self) -> Future[dict[str, str]]:
         """What the bytes of a recorded song depend on (``audio.render.versions``)."""
-        return self._ask(_JUDGE, {"task": "versions"}, b"", lambda fields, _: fields)
+        return self._ask(_JUDGE, {"task": "versions"}, b"", lambda fields, *_: fields)
 
     def examine(
         self, directory: Path, number: int, first: int, count: int, audio_extension: str | None
@@ -80,7 +87,7 @@ class Pool:
         """What is wrong with a shard (``examine.examine``)."""
         arguments = [str(directory), number, first, count, audio_extension]
         header = {"task": "examine", "arguments": arguments}
-        return self._ask(_JUDGE, header, b"", lambda fields, _: Examination(**fields))
+        return self._ask(_JUDGE, header, b"", lambda fields, *_: Examination(**fields))
 
     def close(self) -> None:
         """End the children. Requests not begun are dropped, those in hand are cut off."""
@@ -115,10 +122,7 @@ class Pool:
             while not request.future.done():
                 try:
                     one = one or self._start()
-                    reply = one.ask(request.header, request.payload)
-                    with self._lock:
-                        self.seconds[request.header["task"]] += reply[0]["seconds"]
-                    request.settle(reply)
+                    self._answer(one, request)
                 except _ChildLostError as lost:
                     self._discard(one)
                     one = None
@@ -127,6 +131,23 @@ class Pool:
                 except BaseException as error:
                     request.future.set_exception(error)
         self._discard(one)
+
+    def _answer(self, one: _Child, request: _Request) -> None:
+        """Have a child answer; a sound's memory comes back here when it is released."""
+        space = self._room() if request.header["task"] == "record" else None
+        answer, data = one.ask(request.header, request.payload, space)
+        with self._lock:
+            self.seconds[request.header["task"]] += answer["seconds"]
+        request.settle(answer["fields"], data, lambda: self._release(space))
+
+    def _room(self) -> Room | None:
+        with contextlib.suppress(IndexError):
+            return self._rooms.pop()
+        return room()
+
+    def _release(self, space: Room | None) -> None:
+        if space is not None and space.reusable:
+            self._rooms.append(space)
 
     def _start(self) -> _Child:
         started = _Child(self._audio)
@@ -147,12 +168,11 @@ class _Request:
     future: Future[Any]
     faults: list[str] = dataclasses.field(default_factory=list)
 
-    def settle(self, reply: Frame) -> None:
-        answer, data = reply
-        fields = answer["fields"]
+    def settle(self, fields: dict[str, Any], data: Data, release: Callable[[], None]) -> None:
+        """Act on an answer. ``release`` is for who has taken note of ``data``."""
         kind = fields.get("error")
         if kind is None:
-            self.future.set_result(self.result(fields, data))
+            self.future.set_result(self.result(fields, data, release))
         elif kind == child.MACHINE:
             self.faults.append(fields["message"])
             if len(self.faults) == _TRIES:
@@ -198,10 +218,10 @@ class _Child:
         self._channel = Channel(ours)
         self._send({"audio": audio})
 
-    def ask(self, header: dict[str, Any], payload: bytes) -> Frame:
-        self._send(header, payload)
+    def ask(self, header: dict[str, Any], payload: bytes, space: Room | None) -> Frame:
+        self._send(header, payload, space)
         try:
-            return self._channel.receive(_SECONDS)
+            return self._channel.receive(_SECONDS, space)
         except TimeoutError:
             raise _ChildLostError("took too long") from None
         except (EOFError, ConnectionResetError):
@@ -212,9 +232,9 @@ class _Child:
         self._process.wait()
         self._channel.close()
 
-    def _send(self, header: dict[str, Any], payload: bytes = b"") -> None:
+    def _send(self, header: dict[str, Any], payload: bytes = b"", space: Room | None = None) -> None:
         try:
-            self._channel.send(header, payload)
+            self._channel.send(header, [payload], space)
         except (BrokenPipeError, ConnectionResetError):
             raise _ChildLostError(self._ending()) from None
 

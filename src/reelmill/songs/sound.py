@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-from reelmill.audio.encode import encode
+from reelmill.audio.encode import pieces
 from reelmill.audio.features import features
 from reelmill.audio.midi import LONGEST, Midi
 from reelmill.audio.render import Renderer, SilentAudio
@@ -14,11 +15,20 @@ from reelmill.audio.settings import AudioSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Sound:
-    """``data`` is a sound file, ``facts`` the ID.json beside it; ``failure`` says why there is no sound."""
+    """``pieces`` make a sound file, ``facts`` the ID.json beside it; ``failure`` says why there is no sound.
 
-    data: bytes | memoryview = b""
+    ``release`` lets the memory of the pieces be used for another sound; who does not call it keeps them.
+    """
+
+    pieces: tuple[bytes | memoryview, ...] = ()
     facts: dict[str, Any]
     failure: str = ""
+    release: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
+
+    @property
+    def data(self) -> bytes | memoryview:
+        """The bytes of the file; empty if there is no sound."""
+        return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
 
 
 def record(facts: dict[str, Any], midi: bytes, renderer: Renderer, settings: AudioSettings) -> Sound:
@@ -36,4 +46,4 @@ def record(facts: dict[str, Any], midi: bytes, renderer: Renderer, settings: Aud
     except SilentAudio:
         return Sound(facts=facts, failure="silent")
     heard = features(samples, settings.sample_rate, Midi(midi, tempo=facts["tempo_bpm"]))
-    return Sound(data=encode(samples, settings), facts={**facts, **heard})
+    return Sound(pieces=pieces(samples, settings), facts={**facts, **heard})
