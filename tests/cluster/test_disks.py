@@ -1,4 +1,4 @@
-"""A directory that nodes do not see is refused, with the disks that they may see."""
+"""A directory that nodes do not see is refused, with the disks that they share."""
 
 from __future__ import annotations
 
@@ -9,27 +9,60 @@ from pathlib import Path
 
 import pytest
 
-from reelmill.cluster.disks import disk_doubt, disk_problems, mounts, warn_of_doubt
+from reelmill.cluster.disks import Disks, disk_problem, mounts
+from reelmill.cluster.exports import Export, exports, parse_exports
+from reelmill.cluster.limits import refuse_impossible
+from reelmill.cluster.settings import ClusterSettings
+from reelmill.errors import RequestError
 
 MOUNTED = [
     ("/", "ext4"), ("/scratch", "autofs"), ("/scratch", "nfs4"), ("/scratch/fast", "tmpfs"),
-    ("/tmp/all", "nfs4"),
+    ("/tmp/all", "nfs4"), ("/data", "xfs"), ("/data/fast", "xfs"), ("/new", "fuse.newfs"),
 ]  # fmt: skip
 
 
-def problem(place: str | Path) -> str:
-    return "".join(disk_problems(Path(place), {"n1"}, MOUNTED))
+def problem(place: str | Path, *shared: str, exported: str = "", hosts: tuple[str, ...] = ("n1",)) -> str:
+    return disk_problem(Path(place), shared, Disks(MOUNTED, parse_exports(exported), set(hosts)))
 
 
-def test_a_shared_disk_is_neither_refused_nor_doubted() -> None:
-    for place in ("/scratch/runs/a", "/tmp/all/a"):
-        assert problem(place) == disk_doubt(Path(place), {"n1"}, MOUNTED) == ""
+@pytest.mark.parametrize("place", ["/scratch/runs/a", "/tmp/all/a"])
+def test_a_shared_disk_is_not_refused(place: str) -> None:
+    assert problem(place) == ""
 
 
-@pytest.mark.parametrize(("place", "why"), [("/scratch/fast/a", "on tmpfs"), ("/tmp/runs", "in /tmp")])
-def test_what_only_this_machine_has_is_refused_with_what_may_be_shared(place: str, why: str) -> None:
-    assert why in problem(place)
-    assert "/scratch (nfs4)" in problem(place)
+@pytest.mark.parametrize(
+    ("place", "why", "key"),
+    [
+        ("/scratch/fast/a", "on tmpfs (mounted at /scratch/fast)", "[/scratch/fast]"),
+        ("/tmp/runs", "in /tmp", "[/tmp]"),
+        ("/home/ada/runs/a", "on ext4 (mounted at /), a disk of this machine", "[/home]"),
+        ("/data/runs", "on xfs (mounted at /data)", "[/data]"),
+    ],
+)
+def test_what_only_this_machine_has_is_refused_with_what_would_be_right(
+    place: str, why: str, key: str
+) -> None:
+    said = problem(place)
+    for words in (f"{place}: ", why, "/scratch (nfs4)", f"shared_disks: {key}", f"--place {place}`"):
+        assert words in said
+
+
+def test_without_a_shared_disk_it_is_said_that_there_is_none() -> None:
+    said = disk_problem(Path("/home/ada"), (), Disks([("/", "ext4")], [], {"n1"}))
+    assert "none was found here" in said
+
+
+@pytest.mark.parametrize("shared", ["/home", "/home/ada/", "/home/ada/runs/a"])
+def test_the_cluster_file_may_say_that_nodes_see_it(shared: str) -> None:
+    assert problem("/home/ada/runs/a", "/projects", shared) == ""
+
+
+def test_a_neighbour_of_a_listed_disk_is_refused_and_the_listed_one_named() -> None:
+    assert "/home/ada (in shared_disks)" in problem("/home/adam/runs", "/home/ada")
+
+
+def test_an_unknown_file_system_is_let_pass() -> None:
+    assert problem("/new/runs") == ""
 
 
 def test_a_link_is_followed(tmp_path: Path) -> None:
@@ -37,24 +70,69 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     assert "on tmpfs" in problem(tmp_path / "runs" / "a")
 
 
-def test_a_disk_of_this_machine_may_be_exported_so_it_is_only_doubted() -> None:
-    assert problem("/home/ada/runs/a") == ""
-    doubt = disk_doubt(Path("/home/ada/runs/a"), {"n1"}, MOUNTED)
-    for words in ("ext4", "/scratch (nfs4)", "reelmill doctor --cluster FILE --place /home/ada/runs"):
-        assert words in doubt
+def test_what_this_machine_exports_is_seen_by_nodes() -> None:
+    assert problem("/home/ada/runs", exported="/home\tn[1-4](rw,sync)") == ""
+    assert "/home (exported)" in problem("/srv/runs", exported="/home\tn1(rw)")
 
 
-def test_a_doubt_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    for _ in range(2):
-        warn_of_doubt(Path("/home/ada/runs/b"), {"n1"}, MOUNTED)
-    assert [record.getMessage()[:16] for record in caplog.records] == ["/home/ada/runs/b"]
+def test_an_export_for_reading_is_no_place_for_runs() -> None:
+    assert problem("/home/ada/runs", exported="/home n-rw(ro,sync) *(root_squash)")
+
+
+def test_an_export_ends_where_another_disk_is_mounted_in_it() -> None:
+    assert problem("/data/runs", exported="/data *(rw)") == ""
+    assert problem("/data/fast/runs", exported="/data *(rw)")
+    assert problem("/data/fast/runs", exported="/data *(rw,crossmnt)") == ""
 
 
 def test_nodes_that_are_this_machine_see_everything() -> None:
-    here = {socket.gethostname(), f"{socket.gethostname()}.example.org"}
+    here = (socket.gethostname(), f"{socket.gethostname()}.example.org")
     for place in ("/tmp/runs", "/scratch/fast/a", "/home/ada/runs/a"):
-        assert disk_problems(Path(place), here, MOUNTED) == []
-        assert disk_doubt(Path(place), here, MOUNTED) == ""
+        assert problem(place, hosts=here) == ""
+        assert problem(place, hosts=(*here, "n1"))
+
+
+def test_tables_of_exports() -> None:
+    text = """
+        # /old *(rw)
+        /home  n1(ro) n2(rw,no_root_squash)
+        /two\\040words -rw,sync n1 n2
+        "/more words" \\
+            *(rw,crossmnt)
+        /reading *(ro)
+    """
+    home, two, more = parse_exports(text)
+    assert home == Export(Path("/home").resolve(), False)
+    assert (two.place, more) == (Path("/two words"), Export(Path("/more words"), True))
+
+
+def test_what_the_server_exports_now_counts_before_what_its_table_says(tmp_path: Path) -> None:
+    (tmp_path / "exports").write_text("/home *(rw)\n")
+    (tmp_path / "exports.d").mkdir()
+    (tmp_path / "exports.d" / "zfs.exports").write_text("/tank *(rw)\n")
+    found = exports(tmp_path / "etab", tmp_path / "exports")
+    assert [export.place for export in found] == [Path("/home").resolve(), Path("/tank")]
+    (tmp_path / "etab").write_text("/srv\t*(rw)\n")
+    assert [export.place for export in exports(tmp_path / "etab", tmp_path / "exports")] == [Path("/srv")]
+
+
+def test_a_run_on_a_disk_of_this_machine_is_refused_before_submission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm's answers are those of a cluster whose node is elsewhere; disks are this machine's."""
+    answers = {
+        "scontrol": 'case "$*" in *partition*) echo PartitionName=main Default=YES State=UP MaxTime=60:00;; '
+        '*node*) echo NodeName=n1 NodeHostName=elsewhere;; esac',
+        "sinfo": "echo 'n1|main|8|64000|(null)|idle'",
+    }  # fmt: skip
+    for name, answer in answers.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{answer}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    place = Path("/dev/shm/runs/a")
+    with pytest.raises(RequestError, match=r"lies in /dev/shm.*shared_disks: \[/dev/shm\]"):
+        refuse_impossible(ClusterSettings(), place)
+    refuse_impossible(ClusterSettings(shared_disks=["/dev/shm"]), place)
 
 
 def test_what_is_mounted_here() -> None:

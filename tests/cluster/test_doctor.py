@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from reelmill.cluster import doctor, probe, queue
+from reelmill.cluster.disks import Disks
 from reelmill.cluster.doctor import Finding
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.errors import RequestError
@@ -163,6 +164,14 @@ def test_no_accounting_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_arrays_forbidden() -> None:
     assert_wrong(doctor.array_limit({"MaxArraySize": "1"}), "forbids arrays", "--tasks 1")
     assert doctor.array_limit({"MaxArraySize": "1001"}).seen.startswith("1000 tasks")
+
+
+def test_a_disk_that_submission_would_refuse() -> None:
+    disks = Disks([("/", "ext4"), ("/scratch", "nfs4")], [], {"n1"})
+    (finding,) = doctor.nodes_disk([], Path("/home/ada"), disks)
+    assert_wrong(finding, "/home/ada: lies on ext4", "share: /scratch (nfs4)")
+    assert "shared_disks: [/home]" in finding.fix
+    assert list(doctor.nodes_disk(["/home"], Path("/home/ada"), disks)) == []
 
 
 def test_a_disk_that_nodes_do_not_see(tmp_path: Path) -> None:

@@ -1,64 +1,74 @@
-"""Whether nodes see a directory, as far as the kind of its disk can tell from here.
+"""Whether nodes see a directory, as far as this machine can tell.
 
-What surely is this machine's own is refused. A disk of this machine may be exported to the nodes (head nodes
-of small clusters do that), so it is only doubted. ``reelmill doctor`` asks a node.
+A disk of this machine is refused, unless nodes are this machine, it is exported (``exports``), or the
+cluster file says in ``shared_disks`` that they see it. A file system of neither list is let pass: parallel
+file systems are many, and refusing one that is unknown here would lock its users out, while a node's own disk
+is of one of a few well-known kinds. ``reelmill doctor`` asks a node and knows.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
-import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-_log = logging.getLogger(__name__)
+from reelmill.cluster import queue
+from reelmill.cluster.exports import Export, exports, unescape
 
-_IN_MEMORY = {"tmpfs", "ramfs", "devtmpfs", "overlay"}
-_LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "jfs", "vfat", "exfat", "ntfs3", "fuseblk"}
+_LOCAL = {
+    "tmpfs", "ramfs", "devtmpfs", "overlay", "squashfs", "ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs",
+    "zfs", "f2fs", "jfs", "nilfs2", "reiserfs", "vfat", "exfat", "ntfs3", "fuseblk", "ecryptfs",
+}  # fmt: skip
 _SHARED = {
     "nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "fuse.ceph", "fuse.ceph-fuse", "fuse.glusterfs",
-    "panfs", "wekafs", "pvfs2", "orangefs", "afs", "cifs", "smb3", "fuse.juicefs",
+    "panfs", "wekafs", "pvfs2", "orangefs", "afs", "cifs", "smb3", "fuse.juicefs", "gfs2", "ocfs2", "dvs",
 }  # fmt: skip
 _OWN_PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/run")
-Mounts = Sequence[tuple[str, str]]
 
 
-def disk_problems(directory: Path, hosts: set[str], mounted: Mounts) -> list[str]:
-    """A line if ``directory`` surely is on a disk that only this machine sees; it names the shared disks.
+@dataclass(frozen=True)
+class Disks:
+    """What is mounted here (place, kind of file system), what is exported, and the nodes' host names."""
 
-    ``hosts`` are the nodes' host names, ``mounted`` pairs of mount point and file system type. Where all
-    nodes are this machine nothing is wrong.
+    mounted: Sequence[tuple[str, str]]
+    exported: Sequence[Export]
+    hosts: set[str]
+
+
+def disks_here() -> Disks:
+    """The disks of this machine, and Slurm's nodes."""
+    return Disks(mounts(), exports(), queue.node_hosts())
+
+
+def disk_problem(directory: Path, shared: Iterable[str], disks: Disks) -> str:
+    """Why nodes do not see ``directory``, and what to do; empty if nothing speaks against it.
+
+    ``shared`` are the directories that the cluster file says nodes see.
     """
     path = directory.resolve()
-    kind = _kind(path, mounted)
-    if _nodes_are_here(hosts) or kind in _SHARED:
-        return []
-    if kind in _IN_MEMORY:
-        return [f"{directory}: lies on {kind}, which the nodes do not see; {_advice(mounted)}"]
-    own = [place for place in _OWN_PLACES if path.is_relative_to(place)]
-    if own:
-        return [f"{directory}: lies in {own[0]}, where each node has its own; {_advice(mounted)}"]
-    return []
-
-
-def disk_doubt(directory: Path, hosts: set[str], mounted: Mounts) -> str:
-    """Why nodes may not see ``directory``: it lies on a disk of this machine. Empty if there is no doubt."""
-    kind = _kind(directory.resolve(), mounted)
-    if _nodes_are_here(hosts) or kind not in _LOCAL:
+    place, kind = _mount(path, disks.mounted)
+    listed = [Path(item).expanduser().resolve() for item in shared]
+    if (
+        _nodes_are_here(disks.hosts)
+        or kind in _SHARED
+        or any(path.is_relative_to(item) for item in listed)
+        or any(_exports(export, path, place) for export in disks.exported)
+    ):
         return ""
+    own = [item for item in _OWN_PLACES if path.is_relative_to(item)]
+    if own:
+        why = f"lies in {own[0]}, where each node has its own"
+    elif kind in _LOCAL:
+        why = f"lies on {kind} (mounted at {place}), a disk of this machine that it does not export"
+    else:
+        return ""
+    top = place if place != "/" else str(Path(*path.parts[:2]))
     return (
-        f"{directory}: lies on {kind}, a disk of this machine. If it is not exported to the nodes, "
-        f"{_advice(mounted)}; `reelmill doctor --cluster FILE --place {directory.parent}` asks a node"
+        f"{directory}: {why}; {_advice(listed, disks)}. If nodes see it all the same, have "
+        f"`reelmill doctor --cluster FILE --place {directory}` prove it on a node, and set "
+        f"`shared_disks: [{top}]` in the cluster file"
     )
-
-
-def warn_of_doubt(directory: Path, hosts: set[str], mounted: Mounts) -> None:
-    """Say the doubt, once for each directory."""
-    doubt = disk_doubt(directory, hosts, mounted)
-    if doubt:
-        _warn_once(doubt)
 
 
 def mounts() -> list[tuple[str, str]]:
@@ -67,10 +77,7 @@ def mounts() -> list[tuple[str, str]]:
         lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-    return [
-        (re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), place), kind)  # \040 is a space
-        for _, place, kind, *_ in (line.split() for line in lines)
-    ]
+    return [(unescape(place), kind) for _, place, kind, *_ in (line.split() for line in lines)]
 
 
 def _nodes_are_here(hosts: set[str]) -> bool:
@@ -78,19 +85,22 @@ def _nodes_are_here(hosts: set[str]) -> bool:
     return bool(hosts) and all(host.split(".")[0] == here for host in hosts)
 
 
-def _kind(path: Path, mounted: Mounts) -> str:
+def _mount(path: Path, mounted: Sequence[tuple[str, str]]) -> tuple[str, str]:
     # Of several mounts at one place the last one covers the others.
     kinds = {place: kind for place, kind in mounted if path.is_relative_to(place)}
-    return kinds[max(kinds, key=len)] if kinds else ""
+    place = max(kinds, key=len, default="/")
+    return place, kinds.get(place, "")
 
 
-def _advice(mounted: Mounts) -> str:
-    shared = [f"{place} ({kind})" for place, kind in mounted if kind in _SHARED]
+def _exports(export: Export, path: Path, place: str) -> bool:
+    # An export ends where another disk is mounted below it, unless it says otherwise.
+    return path.is_relative_to(export.place) and (export.crosses or export.place.is_relative_to(place))
+
+
+def _advice(listed: Sequence[Path], disks: Disks) -> str:
+    shared = [f"{place} ({kind})" for place, kind in disks.mounted if kind in _SHARED]
+    shared += [f"{export.place} (exported)" for export in disks.exported]
+    shared += [f"{place} (in shared_disks)" for place in listed]
     if not shared:
-        return "use a directory on the disk that the nodes share"
-    return f"use a directory on a disk that they may share: {', '.join(shared)}"
-
-
-@functools.cache
-def _warn_once(warning: str) -> None:
-    _log.warning(warning)
+        return "use a directory on a disk that the nodes share (none was found here)"
+    return f"use a directory on a disk that the nodes share: {', '.join(shared)}"

@@ -10,12 +10,13 @@ import importlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reelmill.cluster import disks, limits, queue
+from reelmill.cluster import limits, queue
+from reelmill.cluster.disks import Disks, disk_problem, disks_here
 from reelmill.cluster.settings import ClusterSettings, load_clusters
 from reelmill.errors import IncompleteError, RequestError
 
@@ -65,9 +66,12 @@ def examine(
     yield array_limit(queue.configuration())
     fits = written.state != "wrong"
     for stage, setting in settings.items():
-        for finding in request(stage, setting, place):
+        for finding in request(stage, setting):
             fits &= finding.state != "wrong"
             yield finding
+    yield from nodes_disk(
+        {item for one in settings.values() for item in one.shared_disks}, place, disks_here()
+    )
     if fits:
         from reelmill.cluster.probe import probe
 
@@ -206,15 +210,22 @@ def array_limit(configuration: Mapping[str, str]) -> Finding:
     return Finding("array size", "ok", f"{most} tasks an array; more are split into several")
 
 
-def request(stage: str, settings: ClusterSettings, place: Path) -> Iterator[Finding]:
-    """Whether the partition can give what a stage asks for, on a disk that nodes may see."""
+def request(stage: str, settings: ClusterSettings) -> Iterator[Finding]:
+    """Whether the partition can give what a stage asks for."""
     problems = limits.request_problems(settings, queue.partitions(), queue.nodes())
-    problems += disks.disk_problems(place, queue.node_hosts(), disks.mounts())
     for problem in problems:
         seen, _, right = problem.partition(": ")
         yield Finding(f"{stage} request", "wrong", seen, right)
     if not problems:
         yield Finding(f"{stage} request", "ok", f"partition {settings.partition or '(default)'} can give it")
+
+
+def nodes_disk(shared: Iterable[str], place: Path, disks: Disks) -> Iterator[Finding]:
+    """A finding if submission would be refused for the disk that ``place`` lies on; the probe tells more."""
+    problem = disk_problem(place, shared, disks)
+    if problem:
+        seen, _, right = problem.partition("; ")
+        yield Finding("disk seen from here", "wrong", seen, right)
 
 
 def _finding(check: str, see: Callable[[], str], fix: str) -> Finding:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reelmill.cluster import queue
-from reelmill.cluster.disks import disk_problems, mounts, warn_of_doubt
+from reelmill.cluster.disks import disk_problem, disks_here
 from reelmill.cluster.queue import Node, Partition
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.errors import RequestError
@@ -17,12 +17,10 @@ def refuse_impossible(settings: ClusterSettings, directory: Path) -> None:
     """Ask Slurm what it has; RequestError naming every key that asks for more, or the disk nodes do not
     see.
     """
-    hosts, mounted = queue.node_hosts(), mounts()
     problems = request_problems(settings, queue.partitions(), queue.nodes())
-    problems += disk_problems(directory, hosts, mounted)
-    if problems:
-        raise RequestError("\n".join(problems))
-    warn_of_doubt(directory, hosts, mounted)
+    unseen = disk_problem(directory, settings.shared_disks, disks_here())
+    if problems or unseen:
+        raise RequestError("\n".join([*problems, *([unseen] if unseen else [])]))
 
 
 def request_problems(

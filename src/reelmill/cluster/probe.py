@@ -60,6 +60,7 @@ def probe(settings: ClusterSettings, place: Path, wait: float) -> Iterator[Findi
         time=max(5, min(10, settings.time)),
         warning=60,
         max_starts_without_progress=1,
+        shared_disks=[*settings.shared_disks, str(place)],  # whether nodes see it is what is to be found out
     )
     try:
         request = Request("doctor", directory, {}, lambda job_file, _share: ProbeJob(job_file))
@@ -126,7 +127,7 @@ def judge(reports: list[dict[str, Any]], log: str, asked: ClusterSettings, place
             "use a directory on the disk that the nodes share",
         )
         return
-    yield Finding("shared disk", "ok", f"nodes write to {place}")
+    yield Finding("shared disk", "ok", f"a node writes to {place}, and it is seen here")
     imports = [problem for report in reports for problem in report["imports"]]
     if imports or not reports:
         yield Finding(

@@ -57,6 +57,9 @@ class ClusterSettings:
     setup: list[str] = field(default_factory=list)  # shell lines before the job: module load cuda
     python: str = ""  # command that starts Python on a node; empty: this interpreter
     pass_environment: list[str] = field(default_factory=list)  # names of further variables a job may see
+    shared_disks: list[str] = field(
+        default_factory=list
+    )  # directories nodes see, whatever it looks like here
 
     __pydantic_config__ = STRICT
 
