@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,12 +14,15 @@ from reelmill.sampling.engine import Engine
 from reelmill.songs.attempt import TIERS
 from reelmill.songs.audit import make_songs
 from reelmill.songs.chains import Chains
+from reelmill.songs.disk import disk_of_settings, free_bytes, size_text
 from reelmill.songs.generate import check_prompts
 from reelmill.songs.plan import Plan
 from reelmill.songs.pool import Pool
 from reelmill.songs.progress import expected_failures
 from reelmill.songs.song import Member, Song, audio_members, empty_tally, text_members
 from reelmill.training.checkpoints import load_model, run_config
+
+__all__ = ["Estimate", "disk_of_settings", "estimate"]
 
 _BLOCK = 512  # of a tar: each member has a header block and is filled up to whole blocks
 
@@ -55,8 +57,8 @@ class Estimate:
         lines = [
             f"{self.songs:,} songs of about {self.characters:.0f} characters and {self.seconds:.1f} s "
             f"(measured on {self.sample})",
-            f"disk: {_gigabytes(self.text_bytes)} of text, {_gigabytes(self.audio_bytes)} of sound; "
-            f"{_gigabytes(self.free_bytes)} are free",
+            f"disk: {size_text(self.text_bytes)} of text, {size_text(self.audio_bytes)} of sound; "
+            f"{size_text(self.free_bytes)} are free",
             f"{self.attempts_per_song:.2f} attempts a song; of attempts pass: {rates}",
         ]
         if self.failures >= 0.5:
@@ -109,7 +111,7 @@ def estimate(
             if audio and not song.failure:
                 sound = pool.record(song.facts, song.midi).result()
                 audio_bytes += _tar_bytes(audio_members(song, sound, extension(config.audio)))
-    return _extrapolate(plan, made, text_bytes, audio_bytes, _free_bytes(out))
+    return _extrapolate(plan, made, text_bytes, audio_bytes, free_bytes(out))
 
 
 def _extrapolate(plan: Plan, made: list[Song], text_bytes: int, audio_bytes: int, free: int) -> Estimate:
@@ -135,14 +137,3 @@ def _extrapolate(plan: Plan, made: list[Song], text_bytes: int, audio_bytes: int
 
 def _tar_bytes(members: list[Member]) -> int:
     return sum(_BLOCK + -(-len(data) // _BLOCK) * _BLOCK for _, data in members)
-
-
-def _free_bytes(place: Path) -> int:
-    place = place.absolute()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
