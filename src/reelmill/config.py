@@ -172,9 +172,7 @@ def _apply_override(data: dict[str, Any], override: str) -> str:
     if not equals or not dot or not section or not name:
         raise RequestError(f"{override!r}: expected section.key=value, for example training.steps=500")
     if section not in _names(Config):
-        raise RequestError(
-            f"{override!r}: there is no section {section!r}{_nearest(section, _names(Config))}"
-        )
+        raise RequestError(f"{override!r}: there is no section {section!r}{nearest(section, _names(Config))}")
     try:
         value = yaml.load(text, Loader=_Loader)  # _Loader is a SafeLoader
     except yaml.YAMLError:
@@ -194,7 +192,7 @@ def _explain(kind: type, problem: Any, source: str, overridden: set[str]) -> str
     where = "command line" if key in overridden else source
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         siblings = _names(_class_at(kind, parts[: known - 1]))
-        return f"{where}: unknown key {key!r}{_nearest(parts[known - 1], siblings)}"
+        return f"{where}: unknown key {key!r}{nearest(parts[known - 1], siblings)}"
     expected = str(problem["msg"]).removeprefix("Input ")
     if "ctx" not in problem:  # not a matter of bounds: the type is wrong, and a union says so once a branch
         expected = f"should be {_type_name(kind, parts[:known])}"
@@ -226,6 +224,7 @@ def _names(kind: type) -> list[str]:
     return [item.name for item in dataclasses.fields(kind)]
 
 
-def _nearest(name: str, names: Sequence[str]) -> str:
+def nearest(name: str, names: Sequence[str]) -> str:
+    """What ``name`` was meant to be, to be put behind an error message."""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; valid are {', '.join(names)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from reelmill.cluster.settings import STAGES, ClusterSettings, load_cluster
 from reelmill.errors import RequestError
@@ -37,6 +38,12 @@ def test_a_stage_changes_what_all_share(tmp_path: Path) -> None:
         ("{time: 1, warning: 60}", "shorter than time = 1"),
         ("extra: ['#SBATCH --foo']", "expected --option"),
         ("train: 7", "train = 7: expected keys"),
+        ("trian: {nodes: 2}", "unknown key 'trian'; did you mean 'train'?"),
+        ("generat: {nodes: 2}", "did you mean 'generate'?"),
+        ("pass_environment: [COMET_API_KEY]", "'COMET_API_KEY' looks like a secret"),
+        ("pass_environment: [HF_TOKEN]", "comet login"),
+        ("setup: [export COMET_API_KEY=sesame]", "gives COMET_API_KEY a value"),
+        ("setup: ['echo; WANDB_TOKEN=\"sesame\" true']", "gives WANDB_TOKEN a value"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -45,6 +52,56 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
         load_cluster(path, "generate")
     assert str(path) in str(caught.value)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--time=99999", "set time"),
+        ("--tim=99999", "set time"),
+        ("--time 99999", "set time"),
+        ("-p x", "set partition"),
+        ("-t5", "set time"),
+        ("--ntasks-per-node=3", "set tasks_per_node"),
+        ("--gres=gpu:8", "set gpus_per_node"),
+        ("--mem-per-cpu=8G", "set memory"),
+        ("--array=0-9999", "with --tasks"),
+        ("--export=ALL", "set pass_environment"),
+        ("--signal=B:KILL", "set warning"),
+        ("--no-requeue", "set by reelmill itself"),
+        ("-d singleton", "set by reelmill itself"),
+        ("--comment a b", "expected --comment=value"),
+    ],
+)
+def test_an_option_with_a_key_of_its_own_is_refused_with_the_key(
+    tmp_path: Path, option: str, said: str
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        load_cluster(write(tmp_path, yaml.safe_dump({"generate": {"extra": [option]}})), "train")
+    assert repr(option) in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_other_options_and_lines_that_spell_no_secret_out_are_taken(tmp_path: Path) -> None:
+    extra = ["--constraint=nvlink", "--exclusive", "--mail-type=FAIL", "--reservation=me", "--gres=tmp:20G"]
+    extra += [
+        "--gres-flags=enforce-binding",
+        "--nodelist=n1",
+        "--mem-bind=local",
+        "--begin=now+1hour",
+        "--hold",
+    ]
+    setup = ["export HF_TOKEN=$(cat ~/.token)", "export HF_TOKEN_PATH=/scratch/token", "unset COMET_API_KEY"]
+    path = write(
+        tmp_path, yaml.safe_dump({"extra": extra, "setup": setup, "pass_environment": ["NCCL_DEBUG"]})
+    )
+    assert load_cluster(path, "train").extra == extra
+
+
+def test_a_secret_is_not_repeated_by_its_refusal(tmp_path: Path) -> None:
+    with pytest.raises(RequestError) as caught:
+        load_cluster(write(tmp_path, "setup: [export COMET_API_KEY=sesame]"), "train")
+    assert "sesame" not in str(caught.value)
 
 
 def test_an_override_must_be_the_clusters(tmp_path: Path) -> None:

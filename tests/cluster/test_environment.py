@@ -27,7 +27,7 @@ def test_no_secret_and_nothing_of_another_job() -> None:
             "REELMILL_JOB": "/other/job.json",
             "MY_FLAG": "on",
         },
-        further=["MY_FLAG"],
+        further=["MY_FLAG", "HF_TOKEN"],
     )
     assert environment == {
         "PATH": "/bin",

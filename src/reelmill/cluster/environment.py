@@ -37,18 +37,31 @@ _OWN_JOB = ("REELMILL_JOB", "REELMILL_DEADLINE", "REELMILL_PYTHON", "REELMILL_SH
 
 def submission_environment(environ: Mapping[str, str], further: Sequence[str] = ()) -> dict[str, str]:
     """What of ``environ`` a submitted job sees: the names known to be needed, and ``further`` ones by
-    request.
+    request. Nothing that looks like a secret is among them.
     """
     return {
         name: value
         for name, value in environ.items()
-        if name in further
-        or (
-            (name in _NAMES or name.startswith(_PREFIXES))
-            and not _SECRET.search(name)
-            and name not in _OWN_JOB
-        )
+        if (name in further or name in _NAMES or name.startswith(_PREFIXES))
+        and not looks_secret(name)
+        and (name in further or name not in _OWN_JOB)
     }
+
+
+def looks_secret(name: str) -> bool:
+    """Whether a variable of this name is likely to hold a key, a token or a password."""
+    return _SECRET.search(name) is not None
+
+
+def written_secret(line: str) -> str:
+    """The name of a secret whose value a shell line spells out; empty if there is none.
+
+    A value that is read at run time (``$(cat ~/.key)``) or that is a path is none.
+    """
+    for name, value in re.findall(r"([A-Za-z_]\w*)=[\"']?([^\s\"']*)", line):
+        if looks_secret(name) and value and value[0] not in "$`/~":
+            return str(name)
+    return ""
 
 
 @contextlib.contextmanager

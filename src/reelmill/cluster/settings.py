@@ -15,14 +15,16 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field
 
-from reelmill.config import parse, read_yaml
+from reelmill.cluster.environment import looks_secret, written_secret
+from reelmill.cluster.extra import extra_problem
+from reelmill.config import nearest, parse, read_yaml
 from reelmill.errors import RequestError
 from reelmill.settings import STRICT
 
@@ -80,6 +82,10 @@ def load_cluster(path: str | Path, stage: Stage, overrides: Sequence[str] = ()) 
     Raises RequestError naming the file and the key.
     """
     data: dict[str, Any] = read_yaml(path)
+    keys = [*(item.name for item in fields(ClusterSettings)), *STAGES]
+    unknown = [f"{path}: unknown key {key!r}{nearest(str(key), keys)}" for key in data if key not in keys]
+    if unknown:
+        raise RequestError("\n".join(unknown))
     sections = {name: data.pop(name, {}) for name in STAGES}
     for name in STAGES:
         if not isinstance(sections[name], dict):
@@ -117,12 +123,21 @@ def _problems(settings: ClusterSettings) -> Iterator[str]:
         yield f"memory = {settings.memory!r}: expected a number with K, M, G or T, for example 64G"
     if settings.warning >= settings.time * 60:
         yield f"warning = {settings.warning} seconds: must be shorter than time = {settings.time} minutes"
-    for option in settings.extra:
-        if not re.fullmatch(r"--[a-z][a-z-]*(=.+)?", option):
-            yield f"extra: {option!r}: expected --option or --option=value"
+    yield from filter(None, map(extra_problem, settings.extra))
     for line in settings.setup:
         if "\n" in line:
             yield f"setup: {line!r}: expected one line an item"
+        if secret := written_secret(line):
+            yield (
+                f"setup: a line gives {secret} a value, which Slurm would store with the job: read it from a "
+                f"file there ({secret}=$(cat FILE)); Comet's key belongs in its own file: `comet login`"
+            )
+    for name in settings.pass_environment:
+        if looks_secret(name):
+            yield (
+                f"pass_environment: {name!r} looks like a secret, and Slurm stores what jobs are handed; jobs "
+                "read Comet's key from Comet's own file: run `comet login`; read others from a file in `setup`"
+            )
 
 
 def _override(text: str) -> tuple[str, Any]:
