@@ -135,8 +135,8 @@ def _problems(settings: ClusterSettings) -> Iterator[str]:
     for name in settings.pass_environment:
         if looks_secret(name):
             yield (
-                f"pass_environment: {name!r} looks like a secret, and Slurm stores what jobs are handed; jobs "
-                "read Comet's key from Comet's own file: run `comet login`; read others from a file in `setup`"
+                f"pass_environment: {name!r} looks like a secret, and Slurm stores what it is handed; jobs "
+                "read Comet's key from Comet's file: run `comet login`; others `setup` can read from a file"
             )
 
 
