@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,13 +81,32 @@ def test_shards_of_the_own_share_are_the_progress_of_a_task(tmp_path: Path) -> N
     songs = tmp_path / "songs"
     (songs / "text").mkdir(parents=True)
     job = write_job(tmp_path, songs, stage="generate", first=0, tasks=3)
-    environment = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1"}
+    environment = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "6", "SLURM_ARRAY_TASK_ID": "1"}
     requeue.main(["before", str(job)], environment)
     (songs / "text" / "shard-000002.json").write_text("{}")  # another task's
     requeue.main(["after", "1", str(job)], environment)
     (songs / "text" / "shard-000004.json").write_text("{}")
     requeue.main(["after", "1", str(job)], environment)
     assert [event["progress"] for event in read_journal(tmp_path / "journal-1.jsonl")] == [0, 0, 1]
+
+
+def test_the_journal_names_the_log_of_the_rank_that_failed_first(tmp_path: Path) -> None:
+    job = write_job(tmp_path, tmp_path / "songs", stage="generate", first=0, tasks=2)
+    environment = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "6", "SLURM_ARRAY_TASK_ID": "1"}
+    environment["REELMILL_LOG"] = "6_1_0_log.out"
+    assert requeue.main(["before", str(job)], environment) == 0
+    program = "from reelmill.cluster import task\ndef work(): raise ValueError('a bug')\ntask.run(work)"
+    for rank in (3, 0):
+        with (tmp_path / f"6_1_{rank}_log.out").open("w") as log:
+            ranked = {**os.environ, **environment, "REELMILL_JOB": str(job), "RANK": str(rank)}
+            command = [sys.executable, "-c", program]
+            assert subprocess.run(command, stderr=log, env=ranked, timeout=60).returncode == 1
+    assert "a bug" in (tmp_path / "6_1_3_log.out").read_text()
+    requeue.main(["after", "1", str(job)], environment)
+    requeue.main(["before", str(job)], environment)
+    logs = [Path(event["log"]).name for event in read_journal(tmp_path / "journal-1.jsonl")]
+    assert logs == ["6_1_0_log.out", "6_1_3_log.out", "6_1_0_log.out"]
+    assert {event["name"] for event in read_journal(tmp_path / "journal-1.jsonl")} == {"6_1"}
 
 
 def test_a_torn_line_is_passed_over(tmp_path: Path) -> None:

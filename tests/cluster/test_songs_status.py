@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from reelmill import durable
+from reelmill.cluster.generate import Songs
+from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.songs_status import songs_status
-from reelmill.cluster.watch import is_done, watch
-from reelmill.songs.leases import Leases
+from reelmill.cluster.submission import Request, write_job
+from reelmill.cluster.watch import is_done, status, watch
+from reelmill.songs import leases
+from reelmill.songs.leases import Leases, read_lease
 from reelmill.songs.plan import grow_plan
 from tests.report.written_directories import write_songs
 
@@ -33,8 +40,8 @@ def songs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_done_running_missing_and_failed(songs: Path) -> None:
-    with Leases(songs, "0/2") as leases, Leases(songs, "1/2") as others:
-        assert leases.take(5) and leases.take(6) and others.take(7) and others.take(8)
+    with Leases(songs, "0/2") as held, Leases(songs, "1/2") as others:
+        assert held.take(5) and held.take(6) and others.take(7) and others.take(8)
         others.release(8)
         (songs / "leases" / "shard-000008.json").write_text("{}")
         os.utime(songs / "leases" / "shard-000008.json", (0, 0))  # its task died long ago
@@ -64,11 +71,84 @@ def test_done_running_missing_and_failed(songs: Path) -> None:
 
 
 def test_songs_in_hand_count_for_the_time_that_is_left(songs: Path) -> None:
-    with Leases(songs, "0/1") as leases:
-        assert leases.take(5)
+    with Leases(songs, "0/1") as held:
+        assert held.take(5)
         path = songs / "leases" / "shard-000005.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "songs": 4}))
         assert songs_status(songs, NOW).seconds_left == pytest.approx(9.0)
+
+
+def test_a_task_without_a_finished_shard_is_the_slowest_of_all(
+    songs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is rated by what it has in hand; whoever has hardly begun is not rated yet."""
+    monkeypatch.setattr(leases, "EXPIRY", 6.0)  # renewed every second
+    with Leases(songs, "2/4") as stuck:
+        assert stuck.take(5)
+        stuck.report(5, 1)
+        wait_until(lambda: seconds(songs, 5) >= 2)
+        with Leases(songs, "3/4") as fresh:
+            assert fresh.take(6)
+            slowest = songs_status(songs, NOW).slowest
+    assert [task["share"] for task in slowest] == ["2/4", "1/2", "0/2"]
+    assert 0 < slowest[0]["songs_per_second"] <= 0.5
+
+
+def test_shards_in_hand_take_the_same_seconds(songs: Path) -> None:
+    """Of a task that has finished three shards of eight in six seconds, two others are in hand."""
+    host = {"share": "0/2", "host": "n1"}
+    with Leases(songs, "0/2") as held:
+        for shard, made in ((5, 6), (6, 0)):
+            assert held.take(shard)
+            facts = {**host, "songs": made, "seconds": 6.0}
+            (songs / "leases" / f"shard-{shard:06d}.json").write_text(json.dumps(facts))
+        slowest = {task["share"]: task["songs_per_second"] for task in songs_status(songs, NOW).slowest}
+    assert slowest["0/2"] == pytest.approx((3 * 8 + 6) / (3 * 2 + 6))
+
+
+def test_a_shard_counts_from_the_end_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "EXPIRY", 6.0)
+    with Leases(tmp_path, "0/1") as held:
+        assert held.take(0) and held.take(1)
+        wait_until(lambda: seconds(tmp_path, 1) >= 2)
+        held.release(0)
+        before = seconds(tmp_path, 1)
+        wait_until(lambda: seconds(tmp_path, 1) not in (0.0, before))
+        assert seconds(tmp_path, 1) < before
+
+
+def test_songs_that_wait_for_their_training_are_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")  # no Slurm
+    directory, run = tmp_path / "songs", tmp_path / "run"
+    asked = Songs(run, directory, songs=100_000, tasks=2)
+    for number, stage in enumerate(("plan", "generate", "collect")):
+        folder = directory / "logs" / "submissions" / f"{stage}-{number}"
+        write_job(Request(stage, directory, asked.facts(), lambda *_: print), ClusterSettings(), folder)
+        facts = {"stage": stage, "time": float(number), "jobs": [str(60 + number)], "tasks": 1}
+        durable.write_json(folder / "submission.json", facts)
+    seen = status(directory)
+    told = seen.describe()
+    assert "100,000 songs asked for, not planned yet" in told and f"`reelmill status {run}`" in told
+    assert "step" not in told and "checkpoint" not in told
+    for job in ("job 60 (plan)", "job 61 (generate)", "job 62 (collect)"):
+        assert job in told
+    assert not is_done(seen) and json.loads(json.dumps(seen.to_json()))["asked"] == 100_000
+
+
+def seconds(songs: Path, shard: int) -> float:
+    lease = read_lease(songs, shard)
+    return float(lease.facts.get("seconds", 0)) if lease else 0.0
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_where_nobody_is_at_work_it_says_what_to_do(songs: Path) -> None:

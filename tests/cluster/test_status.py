@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reelmill import config, durable
+from reelmill.cluster.job_status import duration, jobs_of
+from reelmill.cluster.local import run_here
 from reelmill.cluster.requeue import note
-from reelmill.cluster.status import duration, run_status, steps_per_second
+from reelmill.cluster.settings import ClusterSettings
+from reelmill.cluster.status import run_status, steps_per_second
 from reelmill.cluster.watch import is_done, status
 from reelmill.errors import RequestError
 
@@ -42,11 +46,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     durable.write_json(
         folder / "submission.json", {"stage": "train", "time": 1.0, "jobs": ["41"], "tasks": 1}
     )
-    for event, job, restart, code in (("start", 41, 0, 0), ("requeue", 41, 0, 137), ("start", 41, 1, 0)):
-        note(
-            folder / "journal-0.jsonl", {"event": event, "job": str(job), "restart": restart, "status": code}
-        )
+    for event, restart, code in (("start", 0, 0), ("requeue", 0, 137), ("start", 1, 0)):
+        tell(folder, "41", event, restart=restart, status=code)
     return run
+
+
+def tell(folder: Path, name: str, event: str, journal: int = 0, **facts: object) -> None:
+    """Add an event of job ``name`` to one of the journals in a submission's folder, as ``requeue`` does."""
+    told = {"event": event, "job": name, "name": name, "restart": 0, "status": 0, "reason": "", "time": 1.0}
+    note(folder / f"journal-{journal}.jsonl", {**told, **facts})
 
 
 def test_what_a_person_asks(run: Path) -> None:
@@ -72,31 +80,98 @@ def test_what_a_person_asks(run: Path) -> None:
 
 def test_the_end_of_a_failing_log(run: Path) -> None:
     folder = run / "logs" / "submissions" / "train-1"
-    end = {"event": "end", "job": "41", "restart": 1, "status": 1, "reason": "2 starts without progress"}
-    note(folder / "journal-0.jsonl", end)
-    (folder / "41_0_log.out").write_text("much\n" * 9999 + "CUDA out of memory\n")
+    log = folder / "41_2_log.out"
+    tell(folder, "41", "end", status=1, reason="2 starts without progress", log=str(log))
+    log.write_text("much\n" * 9999 + "CUDA out of memory\n")
+    (folder / "411_0_log.out").write_text("another job's, and newer\n")
     told = run_status(run).describe()
     assert "FAILED (2 starts without progress)" in told
-    assert "CUDA out of memory" in told
+    assert f"the end of {log}:" in told and "CUDA out of memory" in told
     assert told.count("much") < 20
 
 
 def test_a_later_submission_that_went_well_is_the_last_word(run: Path) -> None:
     first = run / "logs" / "submissions" / "train-1"
-    note(
-        first / "journal-0.jsonl", {"event": "end", "job": "41", "restart": 1, "status": 1, "reason": "died"}
-    )
-    (first / "41_0_log.out").write_text("CUDA out of memory\n")
-    second = run / "logs" / "submissions" / "train-2"
-    second.mkdir()
-    durable.write_json(
-        second / "submission.json", {"stage": "train", "time": 2.0, "jobs": ["42"], "tasks": 1}
-    )
-    note(
-        second / "journal-0.jsonl",
-        {"event": "end", "job": "42", "restart": 0, "status": 0, "reason": "finished"},
-    )
+    log = first / "41_0_log.out"
+    log.write_text("CUDA out of memory\n")
+    tell(first, "41", "end", status=1, reason="died", log=str(log))
+    assert "CUDA" in run_status(run).describe()
+    tell(submission(run, "train", 2.0, "42"), "42", "end", reason="finished")
     assert "CUDA" not in run_status(run).describe()
+
+
+def test_an_array_shows_the_element_that_failed(run: Path) -> None:
+    array = submission(run, "generate", 2.0, "500", tasks=3)
+    logs = [array / f"500_{element}_0_log.out" for element in range(3)]
+    for element, log in enumerate(logs):
+        log.write_text(f"the log of {element}\n")
+        tell(array, f"500_{element}", "start", journal=element, log=str(log))
+    tell(array, "500_0", "end", journal=0, status=1, time=2.0, reason="out of luck", log=str(logs[0]))
+    tell(array, "500_1", "end", journal=1, time=3.0, reason="finished", log=str(logs[1]))
+    seen = jobs_of(run)
+    assert (seen.log, seen.log_end) == (str(logs[0]), "the log of 0")
+    generating = seen.jobs[-1]
+    assert (generating.state, generating.reason) == ("FAILED", "out of luck")
+    assert generating.ends == {"FAILED": 1, "COMPLETED": 1, "not in the queue": 1}
+
+
+def test_what_failed_is_shown_until_it_is_made_good(run: Path) -> None:
+    """A collect job ends well when it has submitted again what is missing, and so nothing is good yet."""
+    log = run / "500_0_0_log.out"
+    log.write_text("killed\n")
+    tell(submission(run, "generate", 2.0, "500", 2), "500_0", "end", status=1, reason="", log=str(log))
+    tell(submission(run, "collect", 3.0, "501"), "501", "end", reason="finished")
+    again, collect = submission(run, "generate", 4.0, "502", 2), submission(run, "collect", 5.0, "503")
+    assert jobs_of(run).log == str(log)
+    tell(again, "502_0", "end", reason="finished")
+    assert jobs_of(run).log == ""
+    tell(again, "502_1", "end", journal=1, status=1, reason="died", log=str(log))
+    assert jobs_of(run).log == str(log)
+    tell(collect, "503", "end", reason="finished")  # other tasks had taken its shards over
+    assert jobs_of(run).log == ""
+
+
+def test_without_a_last_word_accounting_says_how_it_ended(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = submission(run, "generate", 2.0, "500", tasks=4)
+    log = array / "500_0_0_log.out"
+    log.write_text("and then no more\n")
+    tell(array, "500_0", "start", log=str(log))
+    tell(array, "500_1", "start", journal=1)
+    rows = "41|RUNNING\n500_0|OUT_OF_MEMORY\n500_1|COMPLETED\n500_[2-3]|CANCELLED by 0\n"
+    for name, printed in (("squeue", ""), ("sbatch", ""), ("sacct", rows)):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n/bin/cat <<'X'\n{printed}X\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    seen = jobs_of(run)
+    assert (seen.jobs[-1].state, seen.log) == ("OUT_OF_MEMORY", str(log))
+    assert seen.jobs[-1].ends == {"OUT_OF_MEMORY": 1, "COMPLETED": 1, "CANCELLED": 2}
+
+
+def test_starts_without_slurm_are_counted_too(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    job_file = run / "logs" / "submissions" / "train-1" / "job.json"
+    job_file.parent.mkdir(parents=True)
+    facts = {"stage": "train", "directory": str(run), "max_starts_without_progress": 3}
+    durable.write_json(job_file, facts)
+    once = f"import pathlib, sys; place = pathlib.Path({str(tmp_path / 'died')!r})\n"
+    once += "if not place.exists(): place.touch(); sys.exit(1)"
+    run_here(job_file, ClusterSettings(scheduler="local"), [sys.executable, "-c", once])
+    seen = jobs_of(run)
+    assert (seen.requeues, [job.state for job in seen.jobs]) == (1, ["COMPLETED"])
+    assert "again 1" in run_status(run).describe()
+
+
+def submission(directory: Path, stage: str, when: float, job: str, tasks: int = 1) -> Path:
+    """The folder of another submission for ``directory``."""
+    folder = directory / "logs" / "submissions" / f"{stage}-{job}"
+    folder.mkdir()
+    facts = {"stage": stage, "time": when, "jobs": [job], "tasks": tasks}
+    durable.write_json(folder / "submission.json", facts)
+    return folder
 
 
 def test_a_finished_run_is_done(run: Path) -> None:

@@ -3,7 +3,7 @@
 #
 # In: REELMILL_JOB      the job's file (job.json), whose directory takes the journal of starts and ends
 #     REELMILL_PYTHON   shell words that start Python
-# Out, for the tasks: MASTER_ADDR, MASTER_PORT, REELMILL_DEADLINE (seconds since 1970)
+# Out, for the tasks: MASTER_ADDR, MASTER_PORT, REELMILL_DEADLINE (seconds since 1970); for the journal: REELMILL_LOG
 #
 # What the tasks' exit code means: 0 done, or stopped with a note that work is left; 2 the request is wrong, which no
 # repetition mends; 75 stopped where it can go on; anything else is a rank or a node that died.
@@ -27,6 +27,8 @@ srun() {
     trap 'term=1' TERM           # bash itself must outlive Slurm's warning
     trap : USR1 USR2
     export PYTHONSAFEPATH=1      # or the directory of submission would come before the snapshot of the code
+    REELMILL_LOG=$(readlink "/proc/$$/fd/2")
+    export REELMILL_LOG
     reelmill_decide before || exit $?
 
     MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -1)

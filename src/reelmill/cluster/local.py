@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from reelmill.cluster.progress import progress
-from reelmill.cluster.requeue import Decision, decide, forget_notes, journal, note, read_notes
+from reelmill.cluster.requeue import Decision, decide, forget_notes, journal, log_of, note, read_notes
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.task import SIGNALS
 from reelmill.errors import IncompleteError, RequestError
@@ -46,7 +46,8 @@ def run_here(job_file: Path, settings: ClusterSettings, command: Sequence[str] =
     with _forwarded_signals() as group:
         while True:
             starts.append(progress(job, {}))
-            note(journal(job_file, ""), _event("start", starts[-1], "", 0))
+            restart = len(starts) - 1
+            note(journal(job_file, ""), _event("start", starts[-1], "", 0, restart, ""))
             forget_notes(job_file, "")
             ended = _run_ranks(words, settings.processes, job_file, group)
             now = progress(job, {})
@@ -54,10 +55,9 @@ def run_here(job_file: Path, settings: ClusterSettings, command: Sequence[str] =
             decision = decide(status, False, starts, now, job["max_starts_without_progress"], refused)
             if group.signalled and decision.again:
                 decision = Decision(False, "stopped as asked; the same command goes on from here")
-            note(
-                journal(job_file, ""),
-                _event("requeue" if decision.again else "end", now, decision.reason, status),
-            )
+            event = "requeue" if decision.again else "end"
+            log = log_of(job_file, "", {})
+            note(journal(job_file, ""), _event(event, now, decision.reason, status, restart, log))
             if decision.again:
                 print(f"starting again: {decision.reason}", file=sys.stderr, flush=True)
             elif status == 0:
@@ -151,14 +151,16 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _event(event: str, found: int, reason: str, status: int) -> dict[str, object]:
+def _event(event: str, found: int, reason: str, status: int, restart: int, log: str) -> dict[str, object]:
     return {
         "event": event,
         "job": f"local-{os.getpid()}",
+        "name": f"local-{os.getpid()}",
+        "log": log,
         "progress": found,
         "reason": reason,
         "status": status,
         "nodes": socket.gethostname(),
-        "restart": 0,
+        "restart": restart,
         "time": round(time.time(), 1),
     }

@@ -91,16 +91,28 @@ def queued(jobs: Sequence[str]) -> list[QueuedJob]:
 
 
 def ended(jobs: Sequence[str]) -> dict[str, str]:
-    """State by job id as accounting has it; empty where there is no accounting."""
+    """State by job id (123, or 123_4) as accounting has it; empty where there is no accounting."""
     if not jobs:
         return {}
     try:
         listed = ask("sacct", "-X", "-n", "-P", "-o", "JobID,State", "-j", ",".join(jobs))
     except (IncompleteError, RequestError):
         return {}
-    return {
-        job: state.split()[0] for job, state in (line.split("|", 1) for line in listed.splitlines()) if state
-    }
+    rows = (line.split("|", 1) for line in listed.splitlines())
+    return {job: state.split()[0] for names, state in rows if state for job in elements(names)}
+
+
+def elements(job: str) -> list[str]:
+    """A job itself, or the array elements in what accounting lists as one (never started): 123_[0-2,7%4]."""
+    matched = re.fullmatch(r"(\d+)_\[(.*?)(?:%\d+)?\]", job)
+    if matched is None:
+        return [job]
+    ranges = re.findall(r"(\d+)(?:-(\d+)(?::(\d+))?)?", matched[2])
+    return [
+        f"{matched[1]}_{number}"
+        for first, last, step in ranges
+        for number in range(int(first), int(last or first) + 1, int(step or 1))
+    ]
 
 
 def partitions() -> list[Partition]:

@@ -27,8 +27,10 @@ from reelmill.exit import DONE, WRONG_REQUEST
 STOPPED = 75
 """A task's exit code beside everyone's: stopped where the next start can go on (sysexits.h's EX_TEMPFAIL)."""
 
-REFUSED, UNFINISHED = "refused", "unfinished"
-"""Notes that a rank leaves beside the job's file: what is wrong with the request, or that work is left."""
+REFUSED, UNFINISHED, FAILED = "refused", "unfinished", "failed"
+"""Notes that a rank leaves beside the job's file: what is wrong with the request, that work is left, or where
+the log of the first one that failed lies.
+"""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def note_path(job_file: Path, kind: str, element: str) -> Path:
 
 def forget_notes(job_file: Path, element: str) -> None:
     """Remove the notes of an earlier start."""
-    for kind in (REFUSED, UNFINISHED):
+    for kind in (REFUSED, UNFINISHED, FAILED):
         note_path(job_file, kind, element).unlink(missing_ok=True)
 
 
@@ -92,6 +94,14 @@ def read_notes(job_file: Path, element: str, status: int) -> tuple[int, str]:
     if status == DONE and note_path(job_file, UNFINISHED, element).exists():
         status = STOPPED
     return status, refused.read_text(encoding="utf-8").strip() if refused.exists() else ""
+
+
+def log_of(job_file: Path, element: str, environ: Mapping[str, str]) -> str:
+    """The log that says how it ended: that of the rank that failed first, else the batch script's; "" if
+    nobody knows.
+    """
+    failed = note_path(job_file, FAILED, element)
+    return failed.read_text(encoding="utf-8") if failed.exists() else environ.get("REELMILL_LOG", "")
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
@@ -144,6 +154,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     facts = {
         "event": event,
         "job": job_id,
+        "name": f"{environ['SLURM_ARRAY_JOB_ID']}_{element}" if element else job_id,
+        "log": log_of(given.job, element, environ),
         "progress": now,
         "reason": decision.reason,
         "status": status,

@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from reelmill.cluster.status import Jobs, describe_jobs, duration, jobs_of
+from reelmill import durable
+from reelmill.cluster.job_status import Jobs, describe_jobs, duration, jobs_of
+from reelmill.cluster.submission import JOB, submissions
 from reelmill.errors import DamagedError
 from reelmill.songs.figures import songs_per_second
-from reelmill.songs.leases import read_leases
+from reelmill.songs.leases import Lease, read_leases
 from reelmill.songs.outcome import count_half
 from reelmill.songs.plan import Plan, read_plan
 from reelmill.songs.shards import Kind, Manifest, read_manifest, shard_numbers, tar_path
@@ -95,6 +97,35 @@ class SongsStatus:
         return done if self.audio_shards is None else f"{done} of text, {self.audio_shards} of audio"
 
 
+@dataclass(frozen=True)
+class QueuedSongs:
+    """Songs that are queued but not planned yet, since their ``run`` has to be trained first."""
+
+    directory: str
+    asked: int
+    run: str
+    jobs: Jobs
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return asdict(self)
+
+    def describe(self) -> str:
+        """Lines for a person."""
+        waiting = f"{self.directory}: {self.asked:,} songs asked for, not planned yet"
+        trained = f"they are planned once {self.run} is trained; see `reelmill status {self.run}`"
+        return "\n".join([waiting, trained, *describe_jobs(self.jobs)])
+
+
+def queued_songs(directory: Path) -> QueuedSongs | None:
+    """The status of a songs directory that a chain of jobs will plan; None if there is no such chain."""
+    for item in reversed(submissions(directory)):
+        if item["stage"] == "plan":
+            job = durable.read_json(Path(item["folder"]) / JOB)
+            return QueuedSongs(str(directory), job["songs"], job["run"], jobs_of(directory))
+    return None
+
+
 def songs_status(directory: Path, now: float | None = None) -> SongsStatus:
     """The status of a songs directory. ``now`` is in seconds since 1970 (default: the clock's).
 
@@ -127,7 +158,7 @@ def songs_status(directory: Path, now: float | None = None) -> SongsStatus:
         missing=sorted(set(range(plan.shards)) - set(manifests) - in_hand),
         stale=[lease.shard for lease in leases if not lease.live],
         damaged=damaged,
-        slowest=_slowest(manifests.values()),
+        slowest=_slowest(manifests.values(), running),
         jobs=jobs_of(directory),
     )
 
@@ -149,20 +180,33 @@ def _manifests(directory: Path, plan: Plan, kind: Kind) -> tuple[dict[int, Manif
     return found, damaged
 
 
-def _slowest(manifests: Iterable[Manifest]) -> list[dict[str, Any]]:
-    """Tasks by songs a second of their own clock, the slowest first."""
+def _slowest(manifests: Iterable[Manifest], running: Iterable[Lease]) -> list[dict[str, Any]]:
+    """Tasks by songs a second of their own clock, what they have in hand included, the slowest first."""
     spent: dict[tuple[str, str], tuple[int, float]] = {}
+    in_hand: dict[tuple[str, str], float] = {}  # a task makes all its shards in the same seconds
     for manifest in manifests:
-        made_by = manifest.made_by
-        if "seconds" in made_by:
-            key = (str(made_by.get("share", "?")), str(made_by.get("host", "?")))
-            songs, seconds = spent.get(key, (0, 0.0))
-            spent[key] = (songs + manifest.count, seconds + float(made_by["seconds"]))
+        if "seconds" in manifest.made_by:
+            songs, seconds = spent.get(_task(manifest.made_by), (0, 0.0))
+            seconds += float(manifest.made_by["seconds"])
+            spent[_task(manifest.made_by)] = songs + manifest.count, seconds
+    for lease in running:
+        if lease.facts.get("seconds"):  # else its songs were never counted yet
+            songs, seconds = spent.get(_task(lease.facts), (0, 0.0))
+            spent[_task(lease.facts)] = songs + int(lease.facts.get("songs", 0)), seconds
+            in_hand[_task(lease.facts)] = max(
+                in_hand.get(_task(lease.facts), 0.0), float(lease.facts["seconds"])
+            )
+    for task, seconds in in_hand.items():
+        spent[task] = spent[task][0], spent[task][1] + seconds
     rates = sorted((songs / max(seconds, 0.001), *key) for key, (songs, seconds) in spent.items())
     return [
         {"share": share, "host": host, "songs_per_second": round(rate, 2)}
         for rate, share, host in rates[:_SHOWN]
     ]
+
+
+def _task(facts: dict[str, Any]) -> tuple[str, str]:
+    return str(facts.get("share", "?")), str(facts.get("host", "?"))
 
 
 def _listed(items: Sequence[object]) -> str:

@@ -6,6 +6,7 @@ than that path and come here too, so every way of starting a job is one way.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reelmill.cluster.environment import take_rank
-from reelmill.cluster.requeue import REFUSED, STOPPED, UNFINISHED, WRONG_REQUEST, note_path
+from reelmill.cluster.requeue import FAILED, REFUSED, STOPPED, UNFINISHED, WRONG_REQUEST, note_path
 from reelmill.errors import IncompleteError, RequestError
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -56,22 +57,43 @@ def run(work: Callable[[], bool]) -> None:
         finished = work()
     except RequestError as error:
         print(error, file=sys.stderr, flush=True)
+        _note_log()
         _note(REFUSED, str(error))
         sys.exit(WRONG_REQUEST)
     except IncompleteError as error:
         print(error, file=sys.stderr, flush=True)
+        _note_log()
         sys.exit(1)
+    except Exception:
+        _note_log()
+        raise
     if not finished and rank == 0 and not _note(UNFINISHED, "stopped as asked"):
         sys.exit(STOPPED)
 
 
 def _note(kind: str, text: str) -> bool:
     """Leave a note for what decides about the job's end (``requeue``); False if no job file says where."""
-    if "REELMILL_JOB" not in os.environ:
+    path = _place(kind)
+    if path is None:
         return False
-    job_file = Path(os.environ["REELMILL_JOB"])
-    note_path(job_file, kind, os.environ.get("SLURM_ARRAY_TASK_ID", "")).write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return True
+
+
+def _note_log() -> None:
+    """Leave a note where this rank's log is a file, unless another rank has failed before."""
+    path = _place(FAILED)
+    with contextlib.suppress(OSError):
+        log = Path("/proc/self/fd/2").readlink()
+        if path is not None and log.is_file():
+            with path.open("x", encoding="utf-8") as file:
+                file.write(str(log))
+
+
+def _place(kind: str) -> Path | None:
+    """Where a note of this rank goes; None if no job file says."""
+    job_file = os.environ.get("REELMILL_JOB")
+    return note_path(Path(job_file), kind, os.environ.get("SLURM_ARRAY_TASK_ID", "")) if job_file else None
 
 
 def deadline(job: Mapping[str, Any], environ: Mapping[str, str]) -> float | None:

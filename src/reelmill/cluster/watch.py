@@ -6,15 +6,20 @@ import sys
 import time
 from pathlib import Path
 
-from reelmill.cluster.songs_status import SongsStatus, songs_status
+from reelmill.cluster.songs_status import QueuedSongs, SongsStatus, queued_songs, songs_status
 from reelmill.cluster.status import RunStatus, run_status
 
 _CLEAR = "\x1b[H\x1b[2J"
 
 
-def status(directory: Path) -> RunStatus | SongsStatus:
+Status = RunStatus | SongsStatus | QueuedSongs
+
+
+def status(directory: Path) -> Status:
     """How ``directory`` stands; RequestError if it is neither a run nor a songs directory."""
-    return songs_status(directory) if (directory / "plan.json").is_file() else run_status(directory)
+    if (directory / "plan.json").is_file():
+        return songs_status(directory)
+    return queued_songs(directory) or run_status(directory)
 
 
 def watch(directory: Path, seconds: float = 5.0) -> None:
@@ -28,8 +33,10 @@ def watch(directory: Path, seconds: float = 5.0) -> None:
         time.sleep(seconds)
 
 
-def is_done(seen: RunStatus | SongsStatus) -> bool:
+def is_done(seen: Status) -> bool:
     """Whether nothing more will come: the work is complete."""
+    if isinstance(seen, QueuedSongs):
+        return False
     if isinstance(seen, RunStatus):
         return seen.finished
     return seen.text_shards == seen.shards and not seen.missing and not seen.running

@@ -23,16 +23,19 @@ from reelmill import durable
 from reelmill.errors import RequestError
 
 EXPIRY = 90.0  # seconds
-_RENEWALS = 6  # in the time of EXPIRY
+RENEWALS = 6  # in the time of EXPIRY
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """A lease as read from disk. ``facts``: host, pid, share, songs done in the shard, since when."""
+    """A lease as read from disk. ``facts``: host, pid, share, songs done in the shard, and the ``seconds``
+    they had taken when they were counted: since the shard was taken, or the worker's one before finished.
+    """
 
     shard: int
     live: bool
     age: float  # seconds since it was renewed
+    renewed: float  # when, in seconds since 1970 by the file server's clock
     facts: dict[str, Any]
 
 
@@ -44,6 +47,8 @@ class Leases:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._who = {**_this_process(), "share": share}
         self._held: dict[int, dict[str, Any]] = {}
+        self._since: dict[int, float] = {}  # when a shard was taken
+        self._released = 0.0  # when the last one was
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._renew_all, daemon=True)
@@ -63,16 +68,17 @@ class Leases:
     def take(self, shard: int) -> bool:
         """Take a shard unless somebody alive has it."""
         path = _path(self._directory, shard)
-        facts = {**self._who, "songs": 0}
+        facts = {**self._who, "songs": 0, "seconds": 0.0}
         with self._lock:
             self._held[shard] = facts  # first, so that a stop at any moment gives it back
+            self._since[shard] = time.monotonic()
             try:
                 with path.open("x", encoding="utf-8") as file:
                     json.dump(facts, file)
             except FileExistsError:
                 lease = read_lease(self._directory.parent, shard)
                 if lease is not None and lease.live:
-                    del self._held[shard]
+                    del self._held[shard], self._since[shard]
                     return False
                 self._write(path, facts)
             except OSError as error:
@@ -89,16 +95,20 @@ class Leases:
         """Give a shard back, finished or not."""
         path = _path(self._directory, shard)
         with self._lock:
+            if self._since.pop(shard, None) is not None:
+                self._released = time.monotonic()
             if self._held.pop(shard, None) and (self._is_mine(path) or not _read(path)):
                 path.unlink(missing_ok=True)
 
     def _renew_all(self) -> None:
-        while not self._closed.wait(EXPIRY / _RENEWALS):
+        while not self._closed.wait(EXPIRY / RENEWALS):
             for shard in list(self._held):
                 path = _path(self._directory, shard)
                 # A lease that cannot be renewed goes stale, and then somebody else makes the same bytes.
                 with self._lock, contextlib.suppress(OSError, RequestError):
                     if shard in self._held and self._is_mine(path):
+                        began = max(self._since[shard], self._released)
+                        self._held[shard]["seconds"] = round(time.monotonic() - began, 1)
                         self._write(path, self._held[shard])
 
     def _is_mine(self, path: Path) -> bool:
@@ -115,23 +125,29 @@ class Leases:
             durable.raise_explained(error, path)
 
 
-def read_lease(directory: Path, shard: int) -> Lease | None:
-    """The lease of a shard in a songs directory, live or stale; None if there is none."""
+def read_lease(directory: Path, shard: int, now: float | None = None) -> Lease | None:
+    """The lease of a shard in a songs directory, live or stale; None if there is none.
+
+    ``now`` is what ``file_server_now`` gave, for whoever reads many.
+    """
     path = _path(directory / "leases", shard)
-    now = _file_server_now(directory / "leases")
+    now = file_server_now(directory) if now is None else now
     try:
-        age = now - path.stat().st_mtime
+        renewed = path.stat().st_mtime
     except FileNotFoundError:
         return None
-    facts = _read(path)
-    return Lease(shard=shard, live=age < EXPIRY and not _is_dead(facts), age=age, facts=facts)
+    age, facts = now - renewed, _read(path)
+    return Lease(
+        shard=shard, live=age < EXPIRY and not _is_dead(facts), age=age, renewed=renewed, facts=facts
+    )
 
 
 def read_leases(directory: Path) -> list[Lease]:
     """All leases of a songs directory, by shard."""
     with contextlib.suppress(FileNotFoundError):
         names = sorted(path.stem[6:] for path in (directory / "leases").glob("shard-*.json"))
-        found = [read_lease(directory, int(name)) for name in names if name.isdigit()]
+        now = file_server_now(directory)
+        found = [read_lease(directory, int(name), now) for name in names if name.isdigit()]
         return [lease for lease in found if lease is not None]
     return []
 
@@ -148,8 +164,9 @@ def _read(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _file_server_now(leases: Path) -> float:
-    probe = durable.temporary(leases / "now")
+def file_server_now(directory: Path) -> float:
+    """Seconds since 1970 by the clock of the server that the leases of ``directory`` lie on."""
+    probe = durable.temporary(directory / "leases" / "now")
     try:
         probe.touch()
         return probe.stat().st_mtime
