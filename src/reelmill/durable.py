@@ -24,6 +24,14 @@ MANIFEST = "manifest.json"
 _MARK = ".partial-"
 
 
+class FullDiskError(RequestError):
+    """There is no room for ``path``: the same request will do once there is."""
+
+    def __init__(self, path: Path | str, advice: str = "") -> None:
+        super().__init__(f"{path}: the disk is full; free some space and run the same command again{advice}")
+        self.path, self.advice = path, advice
+
+
 def temporary(path: Path) -> Path:
     """A fresh name beside ``path`` for what will become it."""
     return path.with_name(f".{path.name}{_MARK}{secrets.token_hex(6)}")
@@ -71,8 +79,8 @@ def creating_directory(path: Path, facts: dict[str, Any] | None = None) -> Itera
     ``facts`` are added to the manifest. ``path`` must not exist.
     """
     partial = temporary(path)
-    partial.mkdir(parents=True)
     try:
+        partial.mkdir(parents=True)
         yield partial
         files = sorted(item for item in partial.rglob("*") if item.is_file())
         listing = {
@@ -144,11 +152,13 @@ def sync(path: Path) -> None:
 
 
 def raise_explained(error: BaseException, path: Path) -> NoReturn:
-    """Raise a full disk or a read-only place as a RequestError that says so; any other error as it is."""
+    """Raise a full disk or a read-only place as a RequestError that says so; any other error as it is.
+
+    Only an OSError says what has happened. Libraries that write files themselves make something of their own
+    of it: let them write to memory.
+    """
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise RequestError(
-            f"{path}: the disk is full; free some space and run the same command again"
-        ) from error
+        raise FullDiskError(path) from error
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         raise RequestError(f"{path}: cannot be written ({error.strerror})") from error
     raise error

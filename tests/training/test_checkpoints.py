@@ -123,13 +123,13 @@ def test_the_writer_keeps_the_last_ones_and_the_best(tmp_path):
 
 def test_writing_happens_in_the_background_and_a_stop_waits_for_it(tmp_path, monkeypatch):
     may_write = threading.Event()
-    save_file = checkpoints.save_file
+    write = checkpoints.write_checkpoint
 
-    def slowly(tensors, path):
+    def slowly(run, snapshot):
         assert may_write.wait(30)
-        save_file(tensors, path)
+        write(run, snapshot)
 
-    monkeypatch.setattr(checkpoints, "save_file", slowly)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", slowly)
     writer = CheckpointWriter(tmp_path, keep=2)
     writer.submit(snapshot(10), best=None)
     assert checkpoint_steps(tmp_path) == []

@@ -273,29 +273,6 @@ def test_settings_that_cannot_be(configured, tmp_path, override, message):
         train(configured(override), tmp_path)
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint(configured, uninterrupted, tmp_path, monkeypatch):
-    import errno
-
-    from reelmill.training import checkpoints
-
-    save_file = checkpoints.save_file
-
-    def full(tensors, path):
-        if "step-000012" in str(path):
-            path.write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save_file(tensors, path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "save_file", full)
-        with pytest.raises(RequestError, match="disk is full"):
-            train(configured(), tmp_path)
-    assert newest_intact(tmp_path).step == 8
-    assert [path for path in (tmp_path / "checkpoints").iterdir() if "partial" in path.name] == []
-    assert train(configured(), tmp_path).finished
-    assert weights_bytes(tmp_path, 24) == weights_bytes(uninterrupted(), 24)
-
-
 def test_what_a_killed_writer_left_is_cleaned(configured, tmp_path):
     half = tmp_path / "checkpoints" / ".step-000010.partial-0123456789ab"
     half.mkdir(parents=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from io import BufferedWriter
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +25,21 @@ class MetricsLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file: BufferedWriter | None = None
+        self._file: FileIO | None = None
         self._last: dict[str, int] = {}
 
     def append(self, step: int, *, kind: str = "train", **values: float | int | str) -> bool:
         """Write one record; False if this kind's step stands already (the log is then left as it is).
 
         Anything ``float`` accepts may be a value; NaN and infinities become null, which JSON can say. The
-        record survives a kill of the process at once, a loss of power from the next ``sync`` on.
+        record survives a kill of the process at once, a loss of power from the next ``sync`` on. A record
+        that the disk has no room for is left out whole, and RequestError says so.
         """
         file = self._file or self._open()
         if step <= self._last.get(kind, -1):
             return False
         record = {"kind": kind, "step": step, **{name: _plain(value) for name, value in values.items()}}
-        file.write(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
-        file.flush()
+        self._write(file, json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
         self._last[kind] = step
         return True
 
@@ -60,18 +60,40 @@ class MetricsLog:
     def sync(self) -> None:
         """Bring what was appended to the disk."""
         if self._file is not None:
-            os.fsync(self._file.fileno())
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                durable.raise_explained(error, self.path)
 
     def close(self) -> None:
         """Sync and close; a later ``append`` opens the log again."""
         if self._file is not None:
-            self.sync()
-            self._file.close()
-            self._file = None
+            try:
+                self.sync()
+            finally:
+                self._file.close()
+                self._file = None
 
-    def _open(self) -> BufferedWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+    def _write(self, file: FileIO, line: bytes) -> None:
+        size = os.fstat(file.fileno()).st_size
+        written = 0
+        try:
+            while written < len(line):
+                written += file.write(line[written:])
+        except OSError as error:
+            os.truncate(self.path, size)
+            durable.raise_explained(error, self.path)
+
+    def _open(self) -> FileIO:
         self._last = {}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._opened()
+        except OSError as error:
+            durable.raise_explained(error, self.path)
+        return self._file
+
+    def _opened(self) -> FileIO:
         if self.path.exists():
             whole = 0
             for line, record in _lines(self.path):
@@ -80,8 +102,7 @@ class MetricsLog:
                 self._last[kind] = max(self._last.get(kind, -1), record["step"])
             if whole < self.path.stat().st_size:
                 os.truncate(self.path, whole)  # a torn last line, which the next record must not continue
-        self._file = self.path.open("ab")
-        return self._file
+        return self.path.open("ab", buffering=0)
 
 
 def read_metrics(path: Path) -> list[Record]:

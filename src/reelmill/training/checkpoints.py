@@ -8,6 +8,7 @@ loop waits only while tensors are copied; a thread writes them, then removes che
 
 from __future__ import annotations
 
+import io
 import logging
 import pickle
 import re
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from reelmill import config, durable
@@ -89,8 +90,10 @@ def write_checkpoint(run: Path, snapshot: Snapshot) -> None:
     if path.exists():
         _discard(path)
     with durable.creating_directory(path, {"step": snapshot.step}) as partial:
-        save_file(dict(snapshot.weights), partial / WEIGHTS)
-        torch.save(dict(snapshot.tensors), partial / OPTIMIZER)
+        (partial / WEIGHTS).write_bytes(save(dict(snapshot.weights)))
+        tensors = io.BytesIO()
+        torch.save(dict(snapshot.tensors), tensors)
+        (partial / OPTIMIZER).write_bytes(tensors.getbuffer())
         durable.write_json(partial / STATE, dict(snapshot.state))
 
 
@@ -135,6 +138,10 @@ class CheckpointWriter:
         if self._error is not None:
             error, self._error = self._error, None
             raise error
+
+    def settle(self) -> None:
+        """Return when nothing is left to write, well or not."""
+        self._join()
 
     def _join(self) -> None:
         if self._thread is not None:

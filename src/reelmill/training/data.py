@@ -15,7 +15,7 @@ import numpy as np
 
 from reelmill import durable
 from reelmill.config import Config
-from reelmill.corpus.build import load_or_build
+from reelmill.corpus.build import BuiltCorpus, load_or_build
 from reelmill.corpus.vocabulary import Vocabulary
 from reelmill.errors import DamagedError, RequestError
 from reelmill.model import VOCABULARY
@@ -37,12 +37,22 @@ class TrainingData:
 def prepare_data(config: Config, run: Path, checkpoint: Checkpoint | None) -> dict[str, str]:
     """Make whatever is missing, the run's vocabulary and test tunes; returns what ``open_data`` wants.
 
-    For the first process. RequestError if the tunes are no longer those that ``checkpoint`` was trained on.
+    For the first process. RequestError for a full disk, and if the tunes are no longer those that
+    ``checkpoint`` was trained on.
     """
     corpus = load_or_build(config.corpus)
     place = corpus.directory if os.access(corpus.directory, os.W_OK) else run
     place = place / "encoded"
-    place.mkdir(exist_ok=True)
+    try:
+        place.mkdir(exist_ok=True)
+        return _prepared(config, run, checkpoint, corpus, place)
+    except OSError as error:
+        durable.raise_explained(error, place)
+
+
+def _prepared(
+    config: Config, run: Path, checkpoint: Checkpoint | None, corpus: BuiltCorpus, place: Path
+) -> dict[str, str]:
     validation = _some(corpus.tunes["validation"], config.training.evaluation_tunes)
     with tempfile.TemporaryDirectory(dir=place, prefix=".copies.partial-") as scratch:
         train = corpus.tunes["train"].select_columns(["text"])

@@ -46,6 +46,7 @@ from reelmill.training.gradients import OrderedSum, exchange, shares
 from reelmill.training.held_out import TEST_TUNES
 from reelmill.training.plan import IGNORED, Batch, Streams, make_plan
 from reelmill.training.progress import Progress, TrainingResult
+from reelmill.training.room import advising
 from reelmill.training.run_directory import opened_run
 from reelmill.training.schedule import learning_rate
 from reelmill.training.settings import TrainingSettings
@@ -73,6 +74,7 @@ def train(config: Config, run: Path, deadline: float | None = None) -> TrainingR
         StopRequest(deadline) as stop,
         joined_world(config.training.precision) as world,
         contextlib.ExitStack() as held,
+        advising(run),
     ):
         if world.size > config.training.batch_size:
             raise RequestError(
@@ -81,16 +83,21 @@ def train(config: Config, run: Path, deadline: float | None = None) -> TrainingR
             )
 
         def open_run() -> int | None:
-            held.enter_context(opened_run(config, run))
-            newest = newest_intact(run, set_aside=True)
-            return newest.step if newest else None
+            with advising(run):
+                held.enter_context(opened_run(config, run))
+                newest = newest_intact(run, set_aside=True)
+                return newest.step if newest else None
+
+        def prepare() -> dict[str, str]:
+            with advising(run):
+                return prepare_data(config, run, checkpoint)
 
         step = world.on_first(open_run)
         checkpoint = None if step is None else _trusted(run, step)
         progress = Progress.of(checkpoint) if checkpoint else Progress()
         if progress.is_end(config.training):
             return progress.result()
-        directories = world.on_first(lambda: prepare_data(config, run, checkpoint))
+        directories = world.on_first(prepare)
         if world.any(bool(stop.reason)):
             return progress.result(stop.reason or _ELSEWHERE)
         trainer = Trainer(config, run, world, stop, open_data(run, directories), checkpoint)
@@ -157,8 +164,9 @@ class Trainer:
             while self.turn():
                 pass
             self.save()
-            self.world.on_first(self.writer.wait)
+            self.world.on_first(self._wait_until_written)
         finally:
+            self.writer.settle()  # before another may train here
             if self.log is not None:
                 self.log.close(self.progress.finished)
         stopped_by = "" if self.progress.finished else self.stop.reason or _ELSEWHERE
@@ -281,6 +289,10 @@ class Trainer:
             Snapshot(self.progress.step, copied(weights_of(self.network)), copied(tensors), state),
             self.progress.best_step,
         )
+
+    def _wait_until_written(self) -> None:
+        with advising(self.run):
+            self.writer.wait()
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         self.progress = Progress.of(checkpoint)

@@ -61,5 +61,7 @@ class TrainingLog:
     def close(self, finished: bool) -> None:
         """Send what is left. A stop leaves little time for it; the next start sends the rest."""
         self.bar.close()
-        self.metrics.close()
-        self.publisher.close(timeout=60 if finished else 10, archive=finished)
+        try:
+            self.metrics.close()
+        finally:
+            self.publisher.close(timeout=60 if finished else 10, archive=finished)

@@ -29,9 +29,7 @@ T = TypeVar("T")
 STEP_TIMEOUT = timedelta(minutes=10)
 SET_UP_TIMEOUT = timedelta(hours=4)  # the first process may build a corpus while the others wait
 
-_ERRORS: dict[str, type[Exception]] = {
-    kind.__name__: kind for kind in (RequestError, DamagedError, IncompleteError)
-}
+_ERRORS = {kind.__name__: kind for kind in (RequestError, DamagedError, IncompleteError)}
 
 
 class World:
@@ -70,13 +68,15 @@ class World:
                 outcome["value"] = work()
             except Exception as error:
                 failure = error
-                outcome = {"error": type(error).__name__, "message": str(error)}
+                kinds = [kind.__name__ for kind in type(error).__mro__]
+                outcome = {"errors": kinds, "message": str(error)}
         outcome = self._share(outcome)
         if failure is not None:
             raise failure
-        if "error" in outcome:
-            kind = _ERRORS.get(outcome["error"], IncompleteError)
-            raise kind(outcome["message"] or f"the first process failed with {outcome['error']}")
+        if "errors" in outcome:
+            known = (_ERRORS[name] for name in outcome["errors"] if name in _ERRORS)
+            message = outcome["message"] or f"the first process failed with {outcome['errors'][0]}"
+            raise next(known, IncompleteError)(message)
         return outcome["value"]
 
     def sum(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
