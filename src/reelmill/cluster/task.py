@@ -58,7 +58,8 @@ def run(work: Callable[[], bool]) -> None:
     except RequestError as error:
         print(error, file=sys.stderr, flush=True)
         _note_log()
-        _note(REFUSED, str(error))
+        with contextlib.suppress(OSError):  # a full disk has no room for it; the exit code says enough
+            _note(REFUSED, str(error))
         sys.exit(WRONG_REQUEST)
     except IncompleteError as error:
         print(error, file=sys.stderr, flush=True)
