@@ -34,9 +34,11 @@ def audio_problem() -> str:
 
 @pytest.fixture(scope="module")
 def with_audio_extra() -> None:
-    """Skips a test where the audio extra is not installed."""
+    """Skips a test where the audio extra is not installed, unless REQUIRE_AUDIO=1 says that it is."""
     if problem := audio_problem():
-        pytest.skip(f"{problem}; pip install -c constraints.txt -e '.[audio]' and apt-get install ffmpeg")
+        required = os.environ.get("REQUIRE_AUDIO") == "1"
+        give_up = pytest.fail if required else pytest.skip
+        give_up(f"{problem}; pip install -c constraints.txt -e '.[audio]' and apt-get install ffmpeg")
 
 
 @pytest.fixture(scope="module")
