@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +17,64 @@ from reelmill.cluster.progress import newest_checkpoint
 from reelmill.errors import RequestError
 
 
+@dataclass(frozen=True)
 class CountingJob(task.Job):
     """Counts to ``steps``; ``fault`` says what goes wrong at step ``at``."""
 
     def work(self) -> bool:
-        job = self.facts()
-        directory, rank = Path(job["directory"]), int(os.environ["RANK"])
+        job, rank = self.facts(), int(os.environ["RANK"])
         signals: list[int] = []
         for number in task.SIGNALS:
             signal.signal(number, lambda number, _frame: signals.append(number))
-        step = newest_checkpoint(directory)
-        _note(directory / f"starts-{rank}.jsonl", {"step": step, "environment": dict(os.environ)})
+        step = self.counted(job)
+        _note(self.starts(job, rank), {"step": step, "environment": dict(os.environ)})
         while step < job["steps"]:
             if signals:
-                _save(directory, step, rank)
+                self.save(job, step, rank)
                 return False
             time.sleep(0.05)
             step += 1
-            if step == job.get("at"):
+            if self.fails(job, step):
                 _fail(job["fault"], rank)
             if step % 10 == 0:
-                _save(directory, step, rank)
-        _save(directory, step, rank)
+                self.save(job, step, rank)
+        self.save(job, step, rank)
         return True
+
+    def counted(self, job: dict[str, Any]) -> int:
+        return newest_checkpoint(Path(job["directory"]))
+
+    def starts(self, job: dict[str, Any], rank: int) -> Path:
+        return Path(job["directory"]) / f"starts-{rank}.jsonl"
+
+    def fails(self, job: dict[str, Any], step: int) -> bool:
+        return step == job.get("at")
+
+    def save(self, job: dict[str, Any], step: int, rank: int) -> None:
+        if rank == 0:
+            _touch(Path(job["directory"]) / "checkpoints" / f"step-{step:06d}" / "manifest.json")
+
+
+@dataclass(frozen=True)
+class CountingShare(CountingJob):
+    """An element of an array; ten steps are a shard. ``faulty`` is the share that goes wrong."""
+
+    share: int
+
+    def counted(self, job: dict[str, Any]) -> int:
+        made = (int(path.stem[6:]) for path in Path(job["directory"], "text").glob("shard-*.json"))
+        return 10 * sum(number % job["tasks"] == self.share for number in made)
+
+    def starts(self, job: dict[str, Any], rank: int) -> Path:
+        return Path(job["directory"]) / f"starts-{self.share}.jsonl"
+
+    def fails(self, job: dict[str, Any], step: int) -> bool:
+        return super().fails(job, step) and job["faulty"] == self.share
+
+    def save(self, job: dict[str, Any], step: int, rank: int) -> None:
+        for number in range(step // 10):
+            shard = self.share + number * job["tasks"]
+            _touch(Path(job["directory"]) / "text" / f"shard-{shard:06d}.json")
 
 
 def _fail(fault: str, rank: int) -> None:
@@ -56,10 +92,9 @@ def _fail(fault: str, rank: int) -> None:
         time.sleep(3600)  # as in a collective that the first rank never joins
 
 
-def _save(directory: Path, step: int, rank: int) -> None:
-    if rank == 0:
-        (directory / "checkpoints" / f"step-{step:06d}").mkdir(parents=True, exist_ok=True)
-        (directory / "checkpoints" / f"step-{step:06d}" / "manifest.json").write_text("{}")
+def _touch(manifest: Path) -> None:
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_text("{}")
 
 
 def _note(path: Path, facts: dict[str, Any]) -> None:
