@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -12,3 +14,22 @@ def can_mount() -> None:
         subprocess.run(["unshare", "--mount", "true"], capture_output=True, timeout=10, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError):
         pytest.skip("needs the right to mount (root)")
+
+
+@pytest.fixture
+def cluster_of_texts(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Slurm's commands answer with the texts in this directory, and fail where there is none.
+
+    It begins as a cluster of one node, this machine, in one partition ``main``.
+    """
+    texts = tmp_path_factory.mktemp("texts")
+    (texts / "config").write_text("")
+    (texts / "partition").write_text("PartitionName=main Default=YES QoS=N/A State=UP MaxTime=UNLIMITED\n")
+    (texts / "node").write_text(f"NodeName=n1 NodeHostName={socket.gethostname()}\n")
+    (texts / "nodes").write_text("n1|main|64|256000|gpu:8|idle\n")
+    programs = {"scontrol": '"$2"', "sinfo": "nodes", "sacctmgr": '"$4"'}  # which word names the text
+    for name, text in programs.items():
+        (texts / name).write_text(f"#!/bin/sh\nexec cat {texts}/{text}\n")
+        (texts / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{texts}:/usr/bin:/bin")
+    return texts

@@ -116,20 +116,10 @@ def test_what_the_server_exports_now_counts_before_what_its_table_says(tmp_path:
     assert [export.place for export in exports(tmp_path / "etab", tmp_path / "exports")] == [Path("/srv")]
 
 
-def test_a_run_on_a_disk_of_this_machine_is_refused_before_submission(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Slurm's answers are those of a cluster whose node is elsewhere; disks are this machine's."""
-    answers = {
-        "scontrol": 'case "$*" in *partition*) echo PartitionName=main Default=YES State=UP MaxTime=60:00;; '
-        '*node*) echo NodeName=n1 NodeHostName=elsewhere;; esac',
-        "sinfo": "echo 'n1|main|8|64000|(null)|idle'",
-    }  # fmt: skip
-    for name, answer in answers.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{answer}\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+def test_a_run_on_a_disk_of_this_machine_is_refused_before_submission(cluster_of_texts: Path) -> None:
     place = Path("/dev/shm/runs/a")
+    refuse_impossible(ClusterSettings(), place)  # its only node is this machine
+    (cluster_of_texts / "node").write_text("NodeName=n1 NodeHostName=elsewhere\n")
     with pytest.raises(RequestError, match=r"lies in /dev/shm.*shared_disks: \[/dev/shm\]"):
         refuse_impossible(ClusterSettings(), place)
     refuse_impossible(ClusterSettings(shared_disks=["/dev/shm"]), place)

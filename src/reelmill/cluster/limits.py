@@ -8,16 +8,20 @@ from pathlib import Path
 
 from reelmill.cluster import queue
 from reelmill.cluster.disks import disk_problem, disks_here
+from reelmill.cluster.qos import qos_problems
 from reelmill.cluster.queue import Node, Partition
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.errors import RequestError
 
 
-def refuse_impossible(settings: ClusterSettings, directory: Path) -> None:
+def refuse_impossible(settings: ClusterSettings, directory: Path, jobs: int = 1) -> None:
     """Ask Slurm what it has; RequestError naming every key that asks for more, or the disk nodes do not
-    see.
+    see. ``jobs`` jobs, or elements of an array, are to be queued with these settings.
     """
-    problems = request_problems(settings, queue.partitions(), queue.nodes())
+    partitions = queue.partitions()
+    problems = request_problems(settings, partitions, queue.nodes())
+    if not problems:
+        problems = qos_problems(settings, chosen_partition(settings, partitions).name, jobs)
     unseen = disk_problem(directory, settings.shared_disks, disks_here())
     if problems or unseen:
         raise RequestError("\n".join([*problems, *([unseen] if unseen else [])]))
@@ -27,20 +31,10 @@ def request_problems(
     settings: ClusterSettings, partitions: Sequence[Partition], nodes: Sequence[Node]
 ) -> list[str]:
     """One line for each setting that the partition's nodes or limits cannot meet."""
-    names = [partition.name for partition in partitions]
-    if settings.partition:
-        chosen = [partition for partition in partitions if partition.name == settings.partition]
-        if not chosen:
-            near = difflib.get_close_matches(settings.partition, names, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-            return [f"cluster.partition = {settings.partition!r}: no such partition; {hint}"]
-    else:
-        chosen = [partition for partition in partitions if partition.default]
-        if not chosen:
-            return [
-                f"cluster.partition: this cluster has no default partition; set one of {', '.join(names)}"
-            ]
-    partition = chosen[0]
+    try:
+        partition = chosen_partition(settings, partitions)
+    except RequestError as error:
+        return [str(error)]
     found = []
     if not partition.up:
         found.append(f"cluster.partition = {partition.name!r}: this partition is not up")
@@ -55,12 +49,27 @@ def request_problems(
     return found
 
 
+def chosen_partition(settings: ClusterSettings, partitions: Sequence[Partition]) -> Partition:
+    """The partition that a job goes to; RequestError with the nearest name if there is none."""
+    names = [partition.name for partition in partitions]
+    for partition in partitions:
+        if partition.name == settings.partition or (partition.default and not settings.partition):
+            return partition
+    if not settings.partition:
+        raise RequestError(
+            f"cluster.partition: this cluster has no default partition; set one of {', '.join(names)}"
+        )
+    near = difflib.get_close_matches(settings.partition, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+    raise RequestError(f"cluster.partition = {settings.partition!r}: no such partition; {hint}")
+
+
 def _node_problems(settings: ClusterSettings, partition: str, members: Sequence[Node]) -> list[str]:
     found = []
     if settings.nodes > len(members):
         found.append(f"cluster.nodes = {settings.nodes}: partition {partition!r} has {len(members)}")
     types = sorted({kind for node in members for kind in node.gpus if kind})
-    if settings.gpu_type and settings.gpu_type not in types:
+    if settings.gpus_per_node and settings.gpu_type and settings.gpu_type not in types:
         offered = f"nodes have {', '.join(types)}" if types else "its GPUs have no type: leave gpu_type empty"
         found.append(f"cluster.gpu_type = {settings.gpu_type!r}: not in partition {partition!r}; {offered}")
     elif settings.gpus_per_node:
@@ -89,11 +98,20 @@ def _node_problems(settings: ClusterSettings, partition: str, members: Sequence[
     return found
 
 
-def refuse_array(tasks: int) -> None:
-    """RequestError if Slurm keeps fewer jobs in all than an array of ``tasks`` would add."""
-    most = int(queue.configuration().get("MaxJobCount", "10000"))
+def refuse_array(tasks: int, beside: int = 0) -> None:
+    """RequestError if the controller cannot hold an array of ``tasks``, and ``beside`` jobs of its chain.
+
+    It does not accept what would reach MaxJobCount, and sbatch then tries again for ever. Jobs of others
+    count too, which cannot be foreseen.
+    """
+    least_too_many = int(queue.configuration().get("MaxJobCount", "10000"))
+    most = least_too_many - 1 - beside
     if tasks > most:
-        raise RequestError(f"--tasks {tasks}: this cluster keeps at most {most} jobs at once (MaxJobCount)")
+        chain = f" and {beside} jobs beside them" if beside else ""
+        raise RequestError(
+            f"--tasks {tasks}{chain}: this cluster keeps at most {least_too_many - 1} jobs at once "
+            f"(MaxJobCount = {least_too_many}); use --tasks {max(1, most)} or fewer"
+        )
 
 
 def array_sizes(tasks: int, max_array_size: int) -> list[int]:
