@@ -24,7 +24,7 @@ def interrupt_at(monkeypatch, steps):
         update(self)
         if self.progress.step in waiting:
             waiting.remove(self.progress.step)
-            self.stop._signal = "SIGTERM"
+            self.stop.ask("SIGTERM")
 
     monkeypatch.setattr(Trainer, "update", update_and_ask)
 
@@ -73,7 +73,7 @@ def test_a_stop_during_evaluation(configured, uninterrupted, tmp_path, monkeypat
     def evaluate_and_ask(self):
         if self.progress.step not in asked:
             asked.append(self.progress.step)
-            self.stop._signal = "SIGUSR2"
+            self.stop.ask("SIGUSR2")
         return evaluate(self)
 
     monkeypatch.setattr(Trainer, "evaluate", evaluate_and_ask)

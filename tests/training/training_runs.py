@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -51,10 +52,17 @@ def weights_bytes(run: Path, step: int) -> bytes:
     return (checkpoint_path(run, step) / "model.safetensors").read_bytes()
 
 
+def nothing() -> None:
+    """To be done before."""
+
+
 class Trainers:
     """Real processes that train together as torchrun would start them."""
 
-    def __init__(self, world: int, run: Path, overrides: list[str]) -> None:
+    def __init__(
+        self, world: int, run: Path, overrides: list[str], before: Callable[[], object] = nothing
+    ) -> None:
+        """``before`` is done first in each process; a function of a test's module."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -73,7 +81,7 @@ class Trainers:
             }
             self.processes.append(
                 context.Process(
-                    target=_train, args=(environment if world > 1 else {}, overrides, run, result)
+                    target=_train, args=(environment if world > 1 else {}, overrides, run, result, before)
                 )
             )
         for process in self.processes:
@@ -96,7 +104,13 @@ class Trainers:
             time.sleep(0.002)
 
 
-def _train(environment: dict[str, str], overrides: list[str], run: Path, result: Path) -> None:
+def _train(
+    environment: dict[str, str],
+    overrides: list[str],
+    run: Path,
+    result: Path,
+    before: Callable[[], object],
+) -> None:
     os.environ.update(environment)
     import dataclasses
 
@@ -105,6 +119,7 @@ def _train(environment: dict[str, str], overrides: list[str], run: Path, result:
     from reelmill.training.loop import train
 
     torch.set_num_threads(1)
+    before()
     try:
         outcome = dataclasses.asdict(train(config.load(None, overrides), run))
     except Exception as error:

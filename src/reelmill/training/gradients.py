@@ -68,7 +68,9 @@ def _siblings(left: Node, right: Node) -> bool:
     return left[0] == right[0] and left[1] % 2 == 0 and right[1] == left[1] + 1
 
 
-def exchange(mine: OrderedSum, pieces: Sequence[range], rank: int) -> Tensor:
+def exchange(
+    mine: OrderedSum, pieces: Sequence[range], rank: int, group: dist.ProcessGroup | None = None
+) -> Tensor:
     """The sum over all processes' vectors, equal on each of them.
 
     ``pieces`` says which pieces each process holds. The vectors' length must be a multiple of the number of
@@ -85,13 +87,16 @@ def exchange(mine: OrderedSum, pieces: Sequence[range], rank: int) -> Tensor:
     _send_and_receive(
         [(value[other], other) for other in others for value in slices],
         [(value, other) for other in others for value in received[other]],
+        group,
     )
     total = OrderedSum()
     for node, value in zip(chain(*held), chain(*received), strict=True):
         total.add(node, value)
     whole = slices[0]  # all of it but this process's slice has been sent
     whole[rank].copy_(total.total())
-    _send_and_receive([(whole[rank], other) for other in others], [(whole[other], other) for other in others])
+    _send_and_receive(
+        [(whole[rank], other) for other in others], [(whole[other], other) for other in others], group
+    )
     return whole.view(-1)
 
 
@@ -100,10 +105,14 @@ def padded(length: int, processes: int) -> int:
     return -(-length // processes) * processes
 
 
-def _send_and_receive(sent: list[tuple[Tensor, int]], received: list[tuple[Tensor, int]]) -> None:
+def _send_and_receive(
+    sent: list[tuple[Tensor, int]],
+    received: list[tuple[Tensor, int]],
+    group: dist.ProcessGroup | None,
+) -> None:
     """Send tensors to other processes, and fill tensors with what these send, in the order given."""
     # In pairs: gloo's own all-to-all and all-gather take three times as long.
-    sends = [dist.P2POp(dist.isend, value, other) for value, other in sent]
-    receives = [dist.P2POp(dist.irecv, value, other) for value, other in received]
+    sends = [dist.P2POp(dist.isend, value, other, group) for value, other in sent]
+    receives = [dist.P2POp(dist.irecv, value, other, group) for value, other in received]
     for work in dist.batch_isend_irecv(sends + receives):
         work.wait()

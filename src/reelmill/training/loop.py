@@ -50,16 +50,14 @@ from reelmill.training.room import advising
 from reelmill.training.run_directory import opened_run
 from reelmill.training.schedule import learning_rate
 from reelmill.training.settings import TrainingSettings
-from reelmill.training.stopping import StopRequest
+from reelmill.training.stopping import Stopped, StopRequest
 from reelmill.training.training_log import TrainingLog, Values
 from reelmill.training.validation import Validation
 from reelmill.training.vectors import packed, unpack
 from reelmill.training.window import Window
-from reelmill.training.world import World, joined_world
+from reelmill.training.world import ELSEWHERE, World, joined_world
 
 _log = logging.getLogger(__name__)
-
-_ELSEWHERE = "another process"  # asked for the stop
 
 
 def train(config: Config, run: Path, deadline: float | None = None) -> TrainingResult:
@@ -97,9 +95,10 @@ def train(config: Config, run: Path, deadline: float | None = None) -> TrainingR
         progress = Progress.of(checkpoint) if checkpoint else Progress()
         if progress.is_end(config.training):
             return progress.result()
-        directories = world.on_first(prepare)
-        if world.any(bool(stop.reason)):
-            return progress.result(stop.reason or _ELSEWHERE)
+        try:
+            directories = world.on_first(prepare, stop)
+        except Stopped:
+            return progress.result(stop.reason or ELSEWHERE)
         trainer = Trainer(config, run, world, stop, open_data(run, directories), checkpoint)
         return trainer.run_to_end()
 
@@ -169,7 +168,7 @@ class Trainer:
             self.writer.settle()  # before another may train here
             if self.log is not None:
                 self.log.close(self.progress.finished)
-        stopped_by = "" if self.progress.finished else self.stop.reason or _ELSEWHERE
+        stopped_by = "" if self.progress.finished else self.stop.reason or ELSEWHERE
         return self.progress.result(stopped_by)
 
     def turn(self) -> bool:
@@ -191,7 +190,7 @@ class Trainer:
         total = OrderedSum()
         for piece in self.held[self.world.rank]:
             total.add((0, piece), self.gradient(batch, self.pieces[piece], characters))
-        gradient = exchange(total, self.held, self.world.rank)
+        gradient = exchange(total, self.held, self.world.rank, self.world.group)
         loss = unpack(gradient, self.parameters)
         if self.settings.clip_norm:
             self.world.accelerator.clip_grad_norm_(self.parameters, self.settings.clip_norm)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -23,11 +24,14 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 
 from reelmill.errors import DamagedError, IncompleteError, RequestError
+from reelmill.training.stopping import Stopped, StopRequest
 
 T = TypeVar("T")
 
-STEP_TIMEOUT = timedelta(minutes=10)
-SET_UP_TIMEOUT = timedelta(hours=4)  # the first process may build a corpus while the others wait
+ELSEWHERE = "another process"  # asked for the stop
+START_TIMEOUT = timedelta(minutes=10)  # until all processes are there
+STEP_TIMEOUT = timedelta(minutes=3)  # a process that gives no sign for so long is lost, and the others end
+_BEAT = 0.1  # seconds between two signs of the first process while it works alone
 
 _ERRORS = {kind.__name__: kind for kind in (RequestError, DamagedError, IncompleteError)}
 
@@ -40,7 +44,12 @@ class World:
         self.rank: int = accelerator.process_index
         self.size: int = accelerator.num_processes
         self.device: torch.device = accelerator.device
-        self._agreeing = dist.new_group(backend="gloo", timeout=SET_UP_TIMEOUT) if self.size > 1 else None
+        self.group: dist.ProcessGroup | None = None
+        self._agreeing: dist.ProcessGroup | None = None
+        if self.size > 1:
+            self.group = dist.new_group(timeout=STEP_TIMEOUT)
+            on_cpu = self.device.type == "cpu"
+            self._agreeing = self.group if on_cpu else dist.new_group(backend="gloo", timeout=STEP_TIMEOUT)
 
     @property
     def is_first(self) -> bool:
@@ -48,32 +57,42 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` is true in any process. All must call this at the same place."""
-        if self.size == 1:
-            return flag
-        agreed = torch.tensor([int(flag)], dtype=torch.int32)
-        dist.all_reduce(agreed, op=dist.ReduceOp.MAX, group=self._agreeing)
-        return bool(agreed.item())
+        return self._any(flag)[0]
 
-    def on_first(self, work: Callable[[], T]) -> T:
+    def _any(self, *flags: bool) -> list[bool]:
+        if self.size == 1:
+            return list(flags)
+        agreed = torch.tensor(flags, dtype=torch.int32)
+        dist.all_reduce(agreed, op=dist.ReduceOp.MAX, group=self._agreeing)
+        return [bool(flag) for flag in agreed.tolist()]
+
+    def on_first(self, work: Callable[[], T], stop: StopRequest | None = None) -> T:
         """What ``work`` returns in the first process (a JSON value), given to all.
 
-        An error there is raised in all, so that none is left waiting.
+        An error there is raised in all, so that none is left waiting. ``work`` may take as long as it likes:
+        a thread gives signs meanwhile. A ``stop`` that is asked for in any process breaks it off, and raises
+        Stopped in all.
         """
-        if self.size == 1:
-            return work()
         failure: BaseException | None = None
         outcome: dict[str, Any] = {}
         if self.is_first:
             try:
-                outcome["value"] = work()
-            except Exception as error:
-                failure = error
-                kinds = [kind.__name__ for kind in type(error).__mro__]
-                outcome = {"errors": kinds, "message": str(error)}
-        outcome = self._share(outcome)
+                with self._giving_signs(stop), stop.breaking_in() if stop else contextlib.nullcontext():
+                    outcome["value"] = work()
+            except (Exception, Stopped) as error:
+                # A process that works for this one may have been ended by the same signal.
+                failure = Stopped() if stop and stop.reason else error
+                kinds = [kind.__name__ for kind in type(failure).__mro__]
+                outcome = {"errors": kinds, "message": str(failure)}
+        else:
+            self._follow_signs(stop)
+        if self.size > 1:
+            outcome = self._share(outcome)
         if failure is not None:
             raise failure
         if "errors" in outcome:
+            if Stopped.__name__ in outcome["errors"]:
+                raise Stopped
             known = (_ERRORS[name] for name in outcome["errors"] if name in _ERRORS)
             message = outcome["message"] or f"the first process failed with {outcome['errors'][0]}"
             raise next(known, IncompleteError)(message)
@@ -95,8 +114,36 @@ class World:
         padded = mine.new_zeros(mine.shape[0], most, mine.shape[2])
         padded[:, : mine.shape[1]] = mine
         parts = [torch.empty_like(padded) for _ in range(self.size)]
-        dist.all_gather(parts, padded)
+        dist.all_gather(parts, padded, group=self.group)
         return torch.cat([part[:, : len(share)] for part, share in zip(parts, rows, strict=True)], dim=1)
+
+    @contextlib.contextmanager
+    def _giving_signs(self, stop: StopRequest | None) -> Iterator[None]:
+        ended = threading.Event()
+
+        def give_signs() -> None:
+            done = False
+            while not done:
+                done = ended.wait(_BEAT)
+                try:
+                    wanted, _ = self._any(bool(stop and stop.reason), done)
+                except RuntimeError:  # another process is lost, as what follows the work will find out
+                    wanted = done = True
+                if wanted and stop:
+                    stop.ask(stop.reason or ELSEWHERE)
+
+        thread = threading.Thread(target=give_signs, name="signs")
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _follow_signs(self, stop: StopRequest | None) -> None:
+        done = False
+        while not done:
+            _, done = self._any(bool(stop and stop.reason), False)
 
     def _share(self, value: Any) -> Any:
         text = json.dumps(value).encode() if self.is_first else b""
@@ -122,7 +169,7 @@ def joined_world(precision: str) -> Iterator[World]:
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision=precision,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=STEP_TIMEOUT)],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=START_TIMEOUT)],
     )
     try:
         yield World(accelerator)
