@@ -1,13 +1,16 @@
 """What an attempt becomes depends on its own key and on nothing else."""
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from reelmill.corpus.vocabulary import END, Vocabulary
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel, new_network
+from reelmill.sampling import engine as engine_module
 from reelmill.sampling.cell import SamplingCell
 from reelmill.sampling.engine import Attempt, Engine, Sampled
 from reelmill.sampling.reference import sample
@@ -76,16 +79,51 @@ def test_logits_have_the_same_bits_at_any_number_of_rows_and_threads(
     assert len(seen) == 1
 
 
-def test_songs_do_not_depend_on_the_characters_between_looks(model: TrainedModel) -> None:
-    """A CUDA device is looked at every few characters; the songs are those of a look at each."""
-    engine = Engine(model, SETTINGS, seed=11)
-    engine._stride = 7
-    for attempt in attempts(60):
-        engine.submit(attempt)
-    done = {}
-    while engine.active:
+def as_on_cuda(
+    model: TrainedModel,
+    settings: SamplingSettings,
+    replay: Callable[[Callable[[], None], torch.device], Callable[[], None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> dict[int, Sampled]:
+    """Songs of an engine that goes on as it does on a CUDA device, with ``replay`` in a graph's place."""
+    monkeypatch.setattr(engine_module, "replayable", replay)
+    engine, todo, done = Engine(model, settings, seed=11), attempts(60), {}
+    engine._static, engine._stride, engine._block, engine._column = True, 16, 16, 16
+    engine._rows = engine._idle(0)
+    while todo or engine.active:
+        while todo and engine.free:
+            engine.submit(todo.pop())
         done.update({sampled.attempt.song: sampled for sampled in engine.step()})
-    assert done == run(model, SETTINGS, attempts(60))
+    return done
+
+
+def test_songs_do_not_depend_on_the_characters_between_looks(
+    model: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(SETTINGS, slots=40)
+    assert as_on_cuda(model, settings, lambda work, _: work, monkeypatch) == run(
+        model, SETTINGS, attempts(60)
+    )
+
+
+@pytest.mark.parametrize("warp", [{}, {"temperature": 0.7, "top_k": 5, "top_p": 0.8, "min_p": 0.1}])
+def test_a_stride_can_be_replayed(
+    model: TrainedModel, warp: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a CUDA graph keeps is the operations and the tensors of one run. A trace keeps the same.
+
+    So a decision taken in Python, a tensor made anew or a look at a value would change songs here as well.
+    """
+    settings = dataclasses.replace(SETTINGS, slots=40, precision="bfloat16", **warp)
+    traces = []
+
+    def traced(work: Callable[[], None], _: torch.device) -> Callable[[], None]:
+        work()
+        traces.append(make_fx(lambda: (work(), torch.zeros(()))[1])())
+        return traces[-1]
+
+    assert as_on_cuda(model, settings, traced, monkeypatch) == run(model, settings, attempts(60))
+    assert len(traces) == 1 and len(traces[0].graph.nodes) > 16 * 30
 
 
 @pytest.mark.parametrize("warp", [{}, {"temperature": 0.7}, {"top_k": 5}, {"top_p": 0.8}, {"min_p": 0.1}])
@@ -118,6 +156,23 @@ def test_a_prompt_outside_the_vocabulary_is_refused_by_name(model: TrainedModel)
         Engine(model, SETTINGS, seed=0).submit(Attempt(0, 0, "é"))
     with pytest.raises(RequestError, match="max_length is 120"):
         Engine(model, SETTINGS, seed=0).submit(Attempt(0, 0, "A" * 120))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_all_tensors_of_a_stride_are_on_its_device(
+    model: TrainedModel, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tensors of the meta device have no values and, like those of CUDA, go with no others."""
+    monkeypatch.setattr(engine_module, "sampling_device", lambda _: torch.device("meta"))
+    monkeypatch.setattr(engine_module, "replayable", lambda work, _: work)
+    warp = {"temperature": 0.7, "top_k": 5, "top_p": 0.8, "min_p": 0.1}
+    engine = Engine(model, SamplingSettings(precision=precision, slots=1500, **warp), seed=11)
+    for attempt in attempts(2000):
+        engine.submit(attempt)
+    with torch.inference_mode():
+        engine._place()
+        engine._advance_stride()
+    assert engine._rows.current.shape == (2048,) and engine._rows.current.is_meta
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

@@ -23,7 +23,7 @@ from torch import nn
 
 from reelmill.corpus.vocabulary import START
 from reelmill.model import TrainedModel
-from reelmill.sampling.products import Product, product
+from reelmill.sampling.products import Product, in_blocks, product
 
 _VECTOR = 64  # elements; more than any processor's vector loop takes at a time
 
@@ -57,6 +57,9 @@ class SamplingCell:
             self._output = self._padded(network.output.weight.float(), 1).to(device).t().contiguous()
             self._output_bias = network.output.bias.float().to(device).clone()
             self._output_bias[START] = -torch.inf  # the start mark begins a song and never stands in one
+            self._logits = in_blocks(
+                lambda hidden: torch.addmm(self._output_bias, hidden, self._output), device
+            )
 
     def step(self, characters: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor) -> torch.Tensor:
         """Logits float32 [rows, vocabulary] after ``characters`` int64 [rows].
@@ -72,7 +75,7 @@ class SamplingCell:
                     gates = self._products[index](torch.cat([hidden[index - 1], hidden[index]], dim=1))
                     gates.add_(self._biases[index])
                 self._turn(gates, hidden[index], cell[index])
-            return torch.addmm(self._output_bias, hidden[-1], self._output)
+            return self._logits(hidden[-1])
 
     def _turn(self, gates: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor) -> None:
         """Update a layer's state by its ``gates``, in PyTorch's order: input, forget, candidate, output."""

@@ -5,11 +5,15 @@ by one character together, and a finished slot is free for the next attempt at o
 depends on (model, settings, seed, song, attempt, prompt), not on the slot, the other slots or their number:
 every operation works on rows alone (``products``), random numbers are keyed by position (``streams``), and
 rows are padded to a number that keeps the libraries' kernels the same.
+
+A CPU is looked at after each character. A CUDA device would stand still at each look, so it goes on for a
+stride of characters, replayed as a graph (``replay``), always with the same rows.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,14 +23,16 @@ from reelmill.corpus.vocabulary import END, START
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
 from reelmill.sampling.cell import SamplingCell
-from reelmill.sampling.products import MINIMUM_ROWS
+from reelmill.sampling.products import padded_rows
+from reelmill.sampling.replay import replayable
 from reelmill.sampling.rows import Rows
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.sampling.streams import uniforms
 from reelmill.sampling.warpers import choose, probabilities
 
 _BLOCK = 32  # characters for which random numbers are drawn at once
-_CUDA_STRIDE = 16  # characters between two looks at what has finished, where a look stalls the device
+_CUDA_STRIDE = 16  # characters between two looks at what has finished; as many random numbers are drawn
+_SLOTS = {"cpu": 256, "cuda": 4096}  # where the settings leave them open
 
 
 @dataclass(frozen=True)
@@ -53,17 +59,20 @@ class Engine:
     def __init__(self, model: TrainedModel, settings: SamplingSettings, seed: int) -> None:
         self.settings = settings
         self.seed = seed
-        self.slots = settings.slots
-        self.characters = 0  # sampled so far in attempts that are finished
         self.device = sampling_device(settings)
+        self.slots = slots(settings, self.device)
+        self.characters = 0  # sampled so far in attempts that are finished
         self._cell = SamplingCell(model, settings.precision, self.device)
         self._vocabulary = model.vocabulary
-        self._stride = 1 if self.device.type == "cpu" else _CUDA_STRIDE
+        self._static = self.device.type != "cpu"  # whether a stride may depend on tensors only
+        self._stride = _CUDA_STRIDE if self._static else 1
+        self._block = self._stride if self._static else _BLOCK
         self._waiting: deque[tuple[Attempt, np.ndarray]] = deque()
         self._attempts: list[Attempt | None] = []  # of each row
         self._rows = self._idle(0)
-        self._column = _BLOCK  # of the random numbers that come next
+        self._column = self._block  # of the random numbers that come next
         self._prompted = False  # whether any row may still be reading its prompt
+        self._go_on: Callable[[], None] = self._advance_stride
 
     @property
     def active(self) -> int:
@@ -94,15 +103,18 @@ class Engine:
             return []
         self._place()
         while True:
-            for _ in range(self._stride):
-                self._advance()
+            self._go_on()
             if bool(self._rows.finished.any()) and (done := self._take()):
                 return done
+
+    def _advance_stride(self) -> None:
+        for _ in range(self._stride):
+            self._advance()
 
     def _advance(self) -> None:
         rows = self._rows
         logits = self._cell.step(rows.current, rows.hidden, rows.cells)
-        if self._column == _BLOCK:
+        if self._column == self._block:
             self._draw(slice(None), 0)
             self._column = 0
         chosen = choose(probabilities(logits, self.settings), rows.uniforms[:, self._column])
@@ -121,7 +133,7 @@ class Engine:
         rows.position += running & ~ended
         rows.ended |= ended
         rows.finished |= ended | (rows.position >= self.settings.max_length)
-        rows.current = chosen
+        rows.current.copy_(chosen)
 
     def _take(self) -> list[Sampled]:
         rows = self._rows
@@ -148,7 +160,7 @@ class Engine:
         taken = [(row, *self._waiting.popleft()) for row in free[: len(self._waiting)]]
         if taken:
             self._begin(taken)
-        self._prompted = bool((self._rows.position < self._rows.prompt_length).any())
+        self._prompted = self._static or bool((self._rows.position < self._rows.prompt_length).any())
 
     def _begin(self, taken: list[tuple[int, Attempt, np.ndarray]]) -> None:
         rows = self._rows
@@ -166,7 +178,7 @@ class Engine:
             self._attempts[row] = attempt
             if len(prompt):
                 rows.text[row, : len(prompt)] = torch.from_numpy(prompt).to(rows.text)
-        if self._column < _BLOCK:
+        if self._column < self._block:
             self._draw(at, self._column)
 
     def _integers(self, values: list[int]) -> torch.Tensor:
@@ -175,17 +187,16 @@ class Engine:
     def _draw(self, at: torch.Tensor | slice, column: int) -> None:
         """Random numbers for the next characters of the rows ``at``, from ``column`` to the block's end."""
         rows = self._rows
-        ahead = torch.arange(_BLOCK - column, device=self.device)
+        ahead = torch.arange(self._block - column, device=self.device)
         rows.uniforms[at, column:] = uniforms(
             self.seed, rows.song[at, None], rows.number[at, None], rows.position[at, None] + ahead
         )
 
     def _fit(self, wanted: int) -> None:
         """Have the smallest power-of-two number of rows, up to the slots, that holds ``wanted``."""
-        count = MINIMUM_ROWS
-        while count < wanted:
-            count *= 2
-        count = min(count, max(MINIMUM_ROWS, self.slots))
+        if not self._static:
+            wanted = min(1 << (wanted - 1).bit_length(), self.slots)
+        count = padded_rows(self.slots if self._static else wanted, self.device)
         if count == len(self._attempts):
             return
         kept = [row for row, attempt in enumerate(self._attempts) if attempt is not None]
@@ -193,6 +204,9 @@ class Engine:
         rows.take_over(self._rows, kept)
         self._rows = rows
         self._attempts = [self._attempts[row] for row in kept] + [None] * (count - len(kept))
+        if self._static:
+            self._prompted = True
+            self._go_on = replayable(self._advance_stride, self.device)
 
     def _idle(self, count: int) -> Rows:
         return Rows.idle(
@@ -200,10 +214,15 @@ class Engine:
             layers=self._cell.layers,
             hidden_size=self._cell.hidden_size,
             max_length=self.settings.max_length,
-            block=_BLOCK,
+            block=self._block,
             vocabulary_size=self._vocabulary.size,
             device=self.device,
         )
+
+
+def slots(settings: SamplingSettings, device: torch.device) -> int:
+    """Attempts sampled at once on ``device``."""
+    return settings.slots or _SLOTS[device.type]
 
 
 def sampling_device(settings: SamplingSettings) -> torch.device:

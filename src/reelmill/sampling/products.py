@@ -3,6 +3,9 @@
 In all three precisions a row of the result is a function of that row of ``x`` alone, bit for bit, as long as
 there are at least ``MINIMUM_ROWS`` rows: below that the libraries switch to other kernels, which round
 otherwise. The engine pads to it; ``tests/sampling/test_products.py`` holds the libraries to it.
+
+On CUDA the library may choose another kernel for any number of rows, so there every product is of exactly
+``CUDA_ROWS`` rows, as many times as it takes.
 """
 
 from collections.abc import Callable
@@ -12,13 +15,32 @@ import torch
 from reelmill.errors import RequestError
 
 MINIMUM_ROWS = 32
+CUDA_ROWS = 1024
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 """From float32 [rows, inputs], values in [-1, 1], to float32 [rows, outputs]."""
 
 
+def padded_rows(wanted: int, device: torch.device) -> int:
+    """The number of rows, at least ``wanted``, that products on ``device`` are to have."""
+    if device.type == "cpu":
+        return max(wanted, MINIMUM_ROWS)
+    return -(-wanted // CUDA_ROWS) * CUDA_ROWS
+
+
+def in_blocks(function: Product, device: torch.device) -> Product:
+    """``function`` of rows; on CUDA of ``CUDA_ROWS`` of them at a time."""
+    if device.type == "cpu":
+        return function
+    return lambda x: torch.cat([function(block) for block in x.split(CUDA_ROWS)])
+
+
 def product(weight: torch.Tensor, precision: str) -> Product:
     """The product with ``weight`` (float32 [outputs, inputs]), which is converted and packed once."""
+    return in_blocks(_product(weight, precision), weight.device)
+
+
+def _product(weight: torch.Tensor, precision: str) -> Product:
     if precision == "float32":
         weight = weight.contiguous()
         return lambda x: x @ weight.t()

@@ -18,7 +18,7 @@ class SamplingSettings:
     min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0  # 0: off
     max_length: Annotated[int, Field(ge=1, le=1_000_000)] = 3000  # characters; a longer song is not valid
     precision: Literal["float32", "bfloat16", "int8"] = "float32"  # of the recurrent matrix products
-    slots: Annotated[int, COMPUTE, Field(ge=1, le=65536)] = 256  # songs sampled at once
+    slots: Annotated[int, COMPUTE, Field(ge=0, le=65536)] = 0  # sampled at once; 0: 256, or 4096 on CUDA
     device: Annotated[Literal["auto", "cpu", "cuda"], COMPUTE] = "auto"
 
     __pydantic_config__ = STRICT

@@ -19,8 +19,8 @@ from reelmill.audio.settings import AudioSettings
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
 from reelmill.sampling.cell import SamplingCell
-from reelmill.sampling.engine import Attempt, Engine, sampling_device
-from reelmill.sampling.products import MINIMUM_ROWS
+from reelmill.sampling.engine import Attempt, Engine, sampling_device, slots
+from reelmill.sampling.products import MINIMUM_ROWS, padded_rows
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.songs.pool import Pool
 
@@ -95,7 +95,7 @@ def _probe_numbers(model: TrainedModel, sampling: SamplingSettings) -> str:
     """Sampled characters seldom show a rounding that differs; logits always do."""
     device = sampling_device(sampling)
     cell = SamplingCell(model, sampling.precision, device)
-    rows = max(MINIMUM_ROWS, sampling.slots)
+    rows = padded_rows(slots(sampling, device), device)
     state = torch.zeros(2, cell.layers, rows, cell.hidden_size, device=device)
     characters = torch.arange(rows, device=device)
     for step in range(_STEPS):
