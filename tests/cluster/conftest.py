@@ -2,9 +2,27 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+Answers = Callable[..., None]
+
+
+@pytest.fixture
+def slurm_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answers:
+    """Sets what squeue and sacct print, for states that a real Slurm is hard to hold in."""
+
+    def answer(squeue: str = "", sacct: str = "") -> None:
+        place = tmp_path / "slurm-commands"
+        place.mkdir(exist_ok=True)
+        for name, printed in (("squeue", squeue), ("sacct", sacct), ("sbatch", "")):
+            (place / name).write_text(f"#!/bin/sh\n/bin/cat <<'END'\n{printed}END\n")
+            (place / name).chmod(0o755)
+        monkeypatch.setenv("PATH", str(place))
+
+    return answer
 
 
 @pytest.fixture

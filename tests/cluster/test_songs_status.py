@@ -20,6 +20,7 @@ from reelmill.cluster.watch import is_done, status, watch
 from reelmill.songs import leases
 from reelmill.songs.leases import Leases, read_lease
 from reelmill.songs.plan import grow_plan
+from tests.cluster.conftest import Answers
 from tests.report.written_directories import write_songs
 
 NOW = datetime(2026, 1, 2, 3, 5, tzinfo=UTC).timestamp()
@@ -117,6 +118,21 @@ def test_a_shard_counts_from_the_end_of_the_one_before(
         before = seconds(tmp_path, 1)
         wait_until(lambda: seconds(tmp_path, 1) not in (0.0, before))
         assert seconds(tmp_path, 1) < before
+
+
+def test_what_is_queued_is_waited_for(songs: Path, tmp_path: Path, slurm_answers: Answers) -> None:
+    """Complete songs are not collected yet, and of missing ones nobody has to be told."""
+    complete = write_songs(tmp_path / "complete", 16, 8, audio=False)
+    for directory in (songs, complete):
+        folder = directory / "logs" / "submissions" / "collect-61"
+        folder.mkdir(parents=True)
+        durable.write_json(
+            folder / "submission.json", {"stage": "collect", "time": 1.0, "jobs": ["61"], "tasks": 1}
+        )
+    slurm_answers(squeue="61|collect|PENDING|Dependency||0:00|9:00\n")
+    assert not is_done(songs_status(complete)) and "makes them" not in songs_status(songs).describe()
+    slurm_answers(sacct="61|COMPLETED\n")
+    assert is_done(songs_status(complete)) and "makes them" in songs_status(songs).describe()
 
 
 def test_songs_that_wait_for_their_training_are_no_run(

@@ -17,6 +17,7 @@ from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.status import run_status, steps_per_second
 from reelmill.cluster.watch import is_done, status
 from reelmill.errors import RequestError
+from tests.cluster.conftest import Answers
 
 
 @pytest.fixture
@@ -131,24 +132,39 @@ def test_what_failed_is_shown_until_it_is_made_good(run: Path) -> None:
     assert jobs_of(run).log == ""
 
 
-def test_without_a_last_word_accounting_says_how_it_ended(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_last_word_accounting_says_how_it_ended(run: Path, slurm_answers: Answers) -> None:
     array = submission(run, "generate", 2.0, "500", tasks=4)
     log = array / "500_0_0_log.out"
     log.write_text("and then no more\n")
     tell(array, "500_0", "start", log=str(log))
     tell(array, "500_1", "start", journal=1)
-    rows = "41|RUNNING\n500_0|OUT_OF_MEMORY\n500_1|COMPLETED\n500_[2-3]|CANCELLED by 0\n"
-    for name, printed in (("squeue", ""), ("sbatch", ""), ("sacct", rows)):
-        program = tmp_path / "bin" / name
-        program.parent.mkdir(exist_ok=True)
-        program.write_text(f"#!/bin/sh\n/bin/cat <<'X'\n{printed}X\n")
-        program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    slurm_answers(sacct="41|RUNNING\n500_0|OUT_OF_MEMORY\n500_1|COMPLETED\n500_[2-3]|CANCELLED by 0\n")
     seen = jobs_of(run)
     assert (seen.jobs[-1].state, seen.log) == ("OUT_OF_MEMORY", str(log))
     assert seen.jobs[-1].ends == {"OUT_OF_MEMORY": 1, "COMPLETED": 1, "CANCELLED": 2}
+
+
+def test_a_finished_run_is_watched_until_its_job_has_left_the_queue(
+    run: Path, slurm_answers: Answers
+) -> None:
+    state = run / "checkpoints" / "step-000100" / "state.json"
+    durable.write_json(state, {"finished": True, "stopped_early": True})
+    slurm_answers(squeue="41|train|RUNNING|None|n1|1:00|9:00\n")
+    assert run_status(run).finished and not is_done(run_status(run))
+    slurm_answers(sacct="41|COMPLETED\n")
+    assert is_done(run_status(run))
+
+
+def test_an_element_that_waits_to_be_started_again_has_not_failed(run: Path, slurm_answers: Answers) -> None:
+    array = submission(run, "generate", 2.0, "500", tasks=2)
+    log = array / "500_0_0_log.out"
+    log.write_text("preempted\n")
+    tell(array, "500_0", "end", status=143, reason="ended by Slurm", log=str(log))
+    tell(array, "500_1", "end", journal=1, reason="finished")
+    slurm_answers(squeue="500_0|generate|PENDING|BeginTime||0:00|9:00\n")
+    seen = jobs_of(run)
+    assert (seen.jobs[-1].state, seen.jobs[-1].ends) == ("PENDING", {"PENDING": 1, "COMPLETED": 1})
+    assert seen.log == ""
 
 
 def test_starts_without_slurm_are_counted_too(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class JobStatus:
     nodes: str = ""
     elapsed: int = 0  # seconds, of this start
     ends: dict[str, int] = field(default_factory=dict)  # of an array: elements by state
+    queued: bool = False  # waiting or at work, so that more may come
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def _slurm_job(
     counted = dict(Counter(states.values())) if item["tasks"] > 1 else {}
     if mine:
         shown = next((entry for entry in mine if entry.state == "RUNNING"), mine[0])
-        return JobStatus(job, item["stage"], shown.state, shown.reason, shown.nodes, shown.elapsed, counted)
+        where = (shown.state, shown.reason, shown.nodes, shown.elapsed)
+        return JobStatus(job, item["stage"], *where, ends=counted, queued=True)
     reasons = [one.last for one in told if one.last["event"] == "end"]
     last = max(reasons, key=lambda event: (bool(event["status"]), _time(event)), default={"reason": ""})
     return JobStatus(job, item["stage"], _state(states.values()), last["reason"], ends=counted)

@@ -64,10 +64,8 @@ class SongsStatus:
         if self.missing:
             gone = f", {len(self.stale)} of them begun by tasks that are gone" if self.stale else ""
             lines.append(f"missing: {len(self.missing):,} shards in nobody's hands{gone}")
-            if not self.running:
-                lines.append(
-                    f"if no task is starting or queued, `reelmill generate {self.directory}` makes them"
-                )
+            if not self.running and not any(job.queued for job in self.jobs.jobs):
+                lines.append(f"if no task is starting, `reelmill generate {self.directory}` makes them")
         if self.damaged:
             lines.append(
                 f"damaged: shards {_listed(self.damaged)}; `reelmill verify {self.directory}` says how"

@@ -34,8 +34,8 @@ def watch(directory: Path, seconds: float = 5.0) -> None:
 
 
 def is_done(seen: Status) -> bool:
-    """Whether nothing more will come: the work is complete."""
-    if isinstance(seen, QueuedSongs):
+    """Whether nothing more will come: the work is complete, and no job that collects it is in the queue."""
+    if isinstance(seen, QueuedSongs) or any(job.queued for job in seen.jobs.jobs):
         return False
     if isinstance(seen, RunStatus):
         return seen.finished
