@@ -13,15 +13,20 @@ from typing import Any
 
 import pytest
 
-from reelmill.cluster import doctor, probe, queue
+from reelmill import config
+from reelmill.audio.settings import AudioSettings
+from reelmill.cluster import doctor, judgement, queue
 from reelmill.cluster.disks import Disks
 from reelmill.cluster.doctor import Finding
-from reelmill.cluster.settings import ClusterSettings
+from reelmill.cluster.probe import probes_of
+from reelmill.cluster.settings import ClusterSettings, load_clusters
 from reelmill.errors import RequestError
+from reelmill.songs.disk import disk_of_settings, size_text
 
 TWO = ClusterSettings(nodes=2)
 GPUS = ClusterSettings(tasks_per_node=2, gpus_per_node=2)
-WELL = {"host": "n1", "python": "python", "imports": [], "gpus": 2, "meeting": "ok"}
+TOOLS = [{"check": name, "state": "ok", "seen": "5.02"} for name in ("abc2midi", "soundfont")]
+WELL = {"host": "n1", "python": "python", "imports": [], "tools": TOOLS, "gpus": 2, "meeting": "ok"}
 
 
 def test_a_machine_in_order(tmp_path: Path) -> None:
@@ -63,6 +68,31 @@ def test_a_small_disk_has_no_room(tmp_path: Path, can_mount: None) -> None:
     assert_wrong(found["disk room"], "0.0 GB free", "reelmill clean")
 
 
+def test_songs_that_do_not_fit_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("audio: {format: flac}\n")
+    command = ["--songs", "1000000000000", str(tmp_path / "recipe.yaml"), "audio.channels=1"]
+    code, found = examined(tmp_path, *command)
+    assert code == 1
+    assert_wrong(found["disk for songs"], "1,000,000,000,000 songs with sound take about", "--no-audio")
+    stated = disk_of_settings(config.load(tmp_path / "recipe.yaml", ["audio.channels=1"]), 10**12)
+    assert size_text(stated) in found["disk for songs"].seen
+
+
+def test_songs_that_fit_the_disk_are_stated_too(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("")  # as in a run
+    _, found = examined(tmp_path, "--songs", "10", str(tmp_path), "--no-audio")
+    assert found["disk for songs"].state == "ok"
+    assert size_text(disk_of_settings(config.load(), 10, audio=False)) in found["disk for songs"].seen
+
+
+@pytest.mark.parametrize("arguments", [["--songs", "0"], ["audio.format=flac"], ["--songs", "1", "no.yaml"]])
+def test_a_wrong_question_about_songs(arguments: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "reelmill.cli", "doctor", "--place", str(tmp_path), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+
+
 def test_missing_abc2midi(tmp_path: Path) -> None:
     code, found = examined(tmp_path, REELMILL_ABC2MIDI="/nowhere/abc2midi")
     assert code == 1
@@ -79,13 +109,13 @@ def test_a_soundfont_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "soundfonts" / "TimGM6mb.sf2").write_text("<html>404 Not Found</html>")
     monkeypatch.setenv("REELMILL_CACHE", str(tmp_path))
     monkeypatch.setattr("reelmill.audio.soundfont._SYSTEM", ())
-    assert_wrong(doctor.soundfont(), "no soundfont", "make setup")
+    assert_wrong(doctor.soundfont(AudioSettings()), "no soundfont", "make setup")
 
 
 def test_missing_soundfont(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REELMILL_CACHE", str(tmp_path))
     monkeypatch.setattr("reelmill.audio.soundfont._SYSTEM", ())  # a machine without Debian's package
-    assert_wrong(doctor.soundfont(), "no soundfont", "make setup")
+    assert_wrong(doctor.soundfont(AudioSettings()), "no soundfont", "make setup")
 
 
 def test_comet_key_that_jobs_would_not_see(tmp_path: Path) -> None:
@@ -190,9 +220,38 @@ def test_a_package_missing_on_a_node(tmp_path: Path) -> None:
     assert_wrong(found[1], "libcudart", "shared disk")
 
 
+@pytest.mark.parametrize("name", ["abc2midi", "soundfont"])
+def test_a_tool_missing_on_one_of_the_nodes(name: str, tmp_path: Path) -> None:
+    tools = [*TOOLS, {"check": name, "state": "wrong", "seen": "none here", "fix": "install it"}]
+    found = judged([WELL, {**WELL, "host": "n2", "tools": tools}], "log", TWO, tmp_path)
+    states = {finding.check: finding.state for finding in found}
+    finding = next(finding for finding in found if finding.check == f"{name} on nodes")
+    assert_wrong(finding, "n2: none here", "install it")
+    assert [state for check, state in states.items() if check != finding.check] == ["ok"] * 4
+
+
+def test_every_kind_of_place_that_stages_run_at_is_probed(tmp_path: Path) -> None:
+    """Training on GPUs of nodes, songs on another partition, collecting where training is, without GPUs."""
+    (tmp_path / "cluster.yaml").write_text(
+        "partition: gpu\ntrain: {gpu_type: a100, nodes: 4, tasks_per_node: 8, gpus_per_node: 8}\n"
+        "generate: {partition: spare, nodes: 1, gpus_per_node: 1}\ncollect: {cpus_per_task: 8}\n"
+    )
+    first, second = probes_of(load_clusters(tmp_path / "cluster.yaml"))
+    assert (first.stages, first.asked.processes, first.asked.gpus_per_node) == (["train", "collect"], 2, 1)
+    assert (second.stages, second.asked.processes, second.asked.partition) == (["generate"], 1, "spare")
+    assert (first.suffix, second.suffix) == ("", " (generate)")
+
+
+def test_stages_with_their_own_python_or_with_gpus_have_their_own_probe() -> None:
+    changes: list[dict[str, Any]] = [{"python": "apptainer exec x python"}, {"gpus_per_node": 1}, {}]
+    train, *others = (ClusterSettings(**change) for change in [{}, *changes])
+    found = [len(probes_of({"train": train, "generate": other})) for other in others]
+    assert found == [2, 2, 1]
+
+
 def test_no_gpu_on_a_node(tmp_path: Path) -> None:
     found = judged([WELL, {**WELL, "gpus": 0}], "log", GPUS, tmp_path)
-    assert_wrong(found[2], "torch sees 0 on a node, asked for were 2", "CUDA module")
+    assert_wrong(found[4], "torch sees 0 on a node, asked for were 2", "CUDA module")
 
 
 @pytest.mark.parametrize(("settings", "name"), [(TWO, "gloo"), (GPUS, "NCCL")])
@@ -205,10 +264,10 @@ def test_tasks_that_do_not_reach_each_other(settings: ClusterSettings, name: str
 
 
 def examined(
-    place: Path, mount: str = "", at: Path | None = None, **environment: str
+    place: Path, *arguments: str, mount: str = "", at: Path | None = None, **environment: str
 ) -> tuple[int, dict[str, Finding]]:
     """Exit code and findings of ``reelmill doctor``, with a tmpfs of these options mounted ``at``."""
-    command = [sys.executable, "-m", "reelmill.cli", "doctor", "--place", str(place), "--json"]
+    command = [sys.executable, "-m", "reelmill.cli", "doctor", "--place", str(place), "--json", *arguments]
     if at is not None:
         at.mkdir()
         mounting = f'mount -t tmpfs {mount} none "$0" && exec "$@"'
@@ -221,7 +280,7 @@ def examined(
 
 
 def judged(reports: list[dict[str, Any]], log: str, settings: ClusterSettings, place: Path) -> list[Finding]:
-    return list(probe.judge(reports, log, settings, place))
+    return list(judgement.judge(reports, log, settings, place))
 
 
 def assert_wrong(finding: Finding, seen: str, fix: str) -> None:

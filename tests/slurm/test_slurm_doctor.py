@@ -25,6 +25,8 @@ CASES: dict[str, dict[str, Any]] = {
     "no python": {"python": "/nowhere/python"},
     "no GPU": {"nodes": 1, "gpus_per_node": 1, "generate": {"tasks_per_node": 1}},
     "no network": {"setup": ["export GLOO_SOCKET_IFNAME=nowhere0"]},
+    "no abc2midi": {"generate": {"nodes": 1, "setup": ["export REELMILL_ABC2MIDI=/nowhere/abc2midi"]}},
+    "two partitions": {"collect": {"nodes": 1, "partition": "short"}},
     "long queue": {"extra": ["--begin=now+1hour"]},
     "partition": {"partition": "mian"},
     "time": {"partition": "short", "time": 31},
@@ -63,6 +65,16 @@ def test_a_cluster_in_order(examined: dict[str, tuple[int, Findings]]) -> None:
         assert found[check]["state"] == "ok"
     assert found["Python on nodes"]["state"] == "ok"
     assert found["gloo between tasks"]["state"] == "ok"
+    for check in ("abc2midi on nodes", "soundfont on nodes"):
+        assert found[check]["state"] == "ok"
+    assert not [check for check in found if "(collect)" in check]  # one place, one probe
+
+
+def test_each_partition_of_the_stages_is_looked_at(examined: dict[str, tuple[int, Findings]]) -> None:
+    code, found = examined["two partitions"]
+    assert code == 0
+    for check in ("Python on nodes", "abc2midi on nodes", "soundfont on nodes", "requeue"):
+        assert found[check]["state"] == found[f"{check} (collect)"]["state"] == "ok"
 
 
 @pytest.mark.parametrize(
@@ -72,6 +84,7 @@ def test_a_cluster_in_order(examined: dict[str, tuple[int, Findings]]) -> None:
         ("no python", "Python on nodes", "/nowhere/python", "`python` and `setup`"),
         ("no GPU", "GPUs", "torch sees 0", "CUDA module"),
         ("no network", "gloo between tasks", "", "GLOO_SOCKET_IFNAME"),
+        ("no abc2midi", "abc2midi on nodes (generate)", "/nowhere/abc2midi", "`setup` in the cluster file"),
         ("partition", "train request", "mian", "did you mean 'main'"),
         ("time", "train request", "31 minutes", "at most 30"),
         ("nodes", "train request", "nodes = 9", "'main' has 4"),

@@ -6,10 +6,15 @@ import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reelmill.cli.command import Command
 from reelmill.cli.options import add_json
 from reelmill.cli.output import print_json, show
+from reelmill.errors import RequestError
+
+if TYPE_CHECKING:
+    from reelmill.cluster.doctor import Songs
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -50,13 +55,31 @@ def _doctor(options: argparse.Namespace) -> int:
     from reelmill.cluster.doctor import examine
 
     found = []
-    for finding in examine(options.cluster, options.place, options.wait):
+    for finding in examine(options.cluster, options.place, options.wait, songs=_songs(options)):
         found.append(finding)
         if not options.json:
             print(finding.describe(), flush=True)
     if options.json:
         print_json({"findings": [asdict(finding) for finding in found]})
     return int(any(finding.state == "wrong" for finding in found))
+
+
+def _songs(options: argparse.Namespace) -> Songs | None:
+    """What is asked about songs; None if nothing is."""
+    from reelmill import config
+    from reelmill.cluster.doctor import Songs
+
+    overrides = [text for text in options.recipe if "=" in text]
+    recipes = [Path(text) for text in options.recipe if "=" not in text]
+    if options.songs is None:
+        if options.recipe:
+            raise RequestError(f"{options.recipe[0]!r}: only for --songs N, whose disk it decides")
+        return None
+    if options.songs < 1 or len(recipes) > 1:
+        raise RequestError(f"--songs {options.songs}: expected at least 1, of at most one CONFIG or RUN")
+    path = recipes[0] if recipes else None
+    settings = config.load(path / "config.yaml" if path and path.is_dir() else path, overrides)
+    return Songs(options.songs, settings, not options.no_audio)
 
 
 def _status_options(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +102,17 @@ def _clean_options(parser: argparse.ArgumentParser) -> None:
 
 def _doctor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", type=Path, metavar="FILE", help="check this cluster too")
-    parser.add_argument("--place", type=Path, metavar="DIR", default=Path(), help="where runs will lie")
+    parser.add_argument(
+        "--place", type=Path, metavar="DIR", default=Path(), help="where runs and songs will lie"
+    )
+    parser.add_argument("--songs", type=int, metavar="N", help="say how much of the disk N songs take")
+    parser.add_argument("--no-audio", action="store_true", help="songs without sound")
+    parser.add_argument(
+        "recipe",
+        nargs="*",
+        metavar="CONFIG|RUN section.key=value",
+        help="what the songs will be made with; default: the defaults",
+    )
     parser.add_argument(
         "--wait", type=float, metavar="SECONDS", default=300, help="for the probe in the queue"
     )

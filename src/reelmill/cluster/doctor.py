@@ -15,14 +15,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from reelmill.audio.settings import AudioSettings
 from reelmill.cluster import limits, queue
 from reelmill.cluster.disks import Disks, disk_problem, disks_here
 from reelmill.cluster.settings import ClusterSettings, load_clusters
+from reelmill.config import Config
 from reelmill.errors import IncompleteError, RequestError
+from reelmill.songs.disk import TAKE_LESS, disk_of_settings, size_text
 
 PACKAGES = ("torch", "accelerate", "datasets", "safetensors", "submitit", "symusic", "soundfile", "comet_ml")
 ROOM = 5 * 10**9
 """Bytes that a run with its checkpoints and some thousands of songs take."""
+
+
+@dataclass(frozen=True)
+class Songs:
+    """So many songs, with the settings that they are to be made with."""
+
+    songs: int
+    config: Config
+    audio: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,20 +53,27 @@ class Finding:
 
 
 def examine(
-    cluster: Path | None, place: Path, wait: float = 300, environ: Mapping[str, str] = os.environ
+    cluster: Path | None,
+    place: Path,
+    wait: float = 300,
+    environ: Mapping[str, str] = os.environ,
+    songs: Songs | None = None,
 ) -> Iterator[Finding]:
     """All checks in order, each as soon as it is done.
 
-    ``place`` is where runs will lie. With a ``cluster`` file its limits are checked, and a probe is sent to
-    two tasks on its nodes; ``wait`` is how many seconds it may stay in the queue.
+    ``place`` is where runs and ``songs`` will lie. With a ``cluster`` file its limits are checked, and probes
+    are sent to the nodes of its stages; ``wait`` is how many seconds they may stay in the queue.
     """
     settings = load_clusters(cluster) if cluster else {}
+    audio = songs.config.audio if songs else AudioSettings()
     yield python_packages()
     written = disk(place)
     yield written
     yield disk_room(place)
+    if songs:
+        yield disk_for_songs(songs, place)
     yield abc2midi()
-    yield soundfont()
+    yield soundfont(audio)
     yield comet_key(environ, cluster is not None)
     if all(setting.scheduler == "local" for setting in settings.values()):
         return
@@ -75,7 +94,7 @@ def examine(
     if fits:
         from reelmill.cluster.probe import probe
 
-        yield from probe(settings["train"], place, wait)
+        yield from probe(settings, place, wait, audio)
 
 
 def python_packages(names: tuple[str, ...] = PACKAGES) -> Finding:
@@ -128,6 +147,19 @@ def disk_room(place: Path, room: int = ROOM) -> Finding:
     return Finding("disk room", "ok", f"{exists}: {free / 1e9:.0f} GB free")
 
 
+def disk_for_songs(songs: Songs, place: Path) -> Finding:
+    """Whether there is room for ``songs`` at ``place``, as their settings foretell."""
+    taken = disk_of_settings(songs.config, songs.songs, songs.audio)
+    free = shutil.disk_usage(_existing(place)).free
+    kinds = "with sound" if songs.audio else "without sound"
+    seen = (
+        f"{songs.songs:,} songs {kinds} take about {size_text(taken)}; {size_text(free)} are free at {place}"
+    )
+    if taken > free:
+        return Finding("disk for songs", "wrong", seen, f"use a roomier disk, or fewer songs; {TAKE_LESS}")
+    return Finding("disk for songs", "ok", seen)
+
+
 def _existing(place: Path) -> Path:
     return next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
 
@@ -139,14 +171,13 @@ def abc2midi() -> Finding:
     return _finding("abc2midi", abc2midi.version, "pip install symusic==0.5.8, or apt-get install abcmidi")
 
 
-def soundfont() -> Finding:
-    """Whether there is a soundfont."""
-    from reelmill.audio.settings import AudioSettings
+def soundfont(settings: AudioSettings) -> Finding:
+    """Whether there is the soundfont of ``settings``."""
     from reelmill.audio.soundfont import soundfont
 
     return _finding(
         "soundfont",
-        lambda: str(soundfont(AudioSettings())),
+        lambda: str(soundfont(settings)),
         "run `make setup` where there is a network, or set audio.soundfont to the path of an .sf2 file",
     )
 

@@ -1,7 +1,8 @@
-"""A small job that looks at the nodes: the shared disk, Python, GPUs, and whether two tasks reach each other.
+"""Small jobs that look at the nodes: the shared disk, Python, abc2midi, the soundfont, GPUs, and whether two
+tasks reach each other.
 
-It is submitted exactly as a training is, from a directory of its own under the place where runs will lie,
-which is removed afterwards.
+They are submitted exactly as a training is, one for each kind of place that the stages of a cluster file run
+at, from directories of their own under the place where runs will lie, which are removed afterwards.
 """
 
 from __future__ import annotations
@@ -14,70 +15,154 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from reelmill.audio.settings import AudioSettings
 from reelmill.cluster import queue, task
-from reelmill.cluster.doctor import PACKAGES, Finding, import_problem
-from reelmill.cluster.settings import ClusterSettings
+from reelmill.cluster.doctor import PACKAGES, Finding, abc2midi, import_problem, soundfont
+from reelmill.cluster.judgement import judge
+from reelmill.cluster.settings import ClusterSettings, Stage
 from reelmill.cluster.submission import Request, Submission, submit
+from reelmill.config import parse
 from reelmill.errors import RequestError
 
 _MEETING = timedelta(seconds=60)
 
 
 class ProbeJob(task.Job):
-    """One task of the probe; writes what it sees to ``rank-N.json`` in the probe's directory."""
+    """One task of a probe; writes what it sees to ``rank-N.json`` in the probe's directory."""
 
     def work(self) -> bool:
         place = Path(self.job_file).parent
+        audio = parse(AudioSettings, self.facts()["audio"], self.job_file)
         rank = int(os.environ["RANK"])
-        seen: dict[str, Any] = {"host": os.uname().nodename, "python": sys.executable}
+        seen: dict[str, Any] = {"host": os.uname().nodename, "python": sys.executable, "tools": []}
         seen["imports"] = [f"{name} ({why})" for name in PACKAGES if (why := import_problem(name))]
         seen["gpus"] = _gpus()
-        _write(place, rank, seen)  # once before they meet: a task may hang or die there
         if not seen["imports"]:
+            seen["tools"] = [asdict(abc2midi()), asdict(soundfont(audio))]
+        _write(place, rank, seen)  # once before they meet: a task may hang or die there
+        if not seen["imports"] and int(os.environ["WORLD_SIZE"]) > 1:
             seen["meeting"] = _meeting(seen["gpus"] > 0)
             _write(place, rank, seen)
         return True
 
 
-def probe(settings: ClusterSettings, place: Path, wait: float) -> Iterator[Finding]:
-    """Send the probe to two tasks, on two nodes where the settings ask for more than one, and say what came.
+@dataclass(frozen=True)
+class Probe:
+    """What one probe asks for, and the stages that it speaks for."""
 
-    ``wait`` is in seconds, the time in the queue included.
+    stages: list[Stage]
+    asked: ClusterSettings
+
+    @property
+    def suffix(self) -> str:
+        """For the names of its findings: none where training runs."""
+        return "" if "train" in self.stages else f" ({', '.join(self.stages)})"
+
+
+def probes_of(settings: Mapping[Stage, ClusterSettings]) -> list[Probe]:
+    """A probe for each kind of place that the stages run at: stages of one partition, QOS, Python and set-up
+    share one. Two tasks where training runs, on two nodes if it takes several; else one.
     """
-    place.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix=".doctor-", dir=place.absolute()))
-    nodes = min(2, settings.nodes)
-    asked = dataclasses.replace(
+    found: list[Probe] = []
+    for stage, setting in settings.items():
+        for probe in found:
+            if _speaks_for(probe.asked, setting):
+                probe.stages.append(stage)
+                break
+        else:
+            found.append(Probe([stage], _asked(setting, 2 if stage == "train" else 1)))
+    return found
+
+
+def _speaks_for(asked: ClusterSettings, settings: ClusterSettings) -> bool:
+    """Whether a probe that ``asked`` so sees what jobs of ``settings`` will see."""
+    same: tuple[str, ...] = (
+        "partition",
+        "account",
+        "qos",
+        "exclude",
+        "extra",
+        "setup",
+        "python",
+        "pass_environment",
+    )
+    if settings.gpus_per_node:
+        same += ("gpu_type",)
+    enough = asked.gpus_per_node > 0 or not settings.gpus_per_node
+    return enough and all(getattr(asked, name) == getattr(settings, name) for name in same)
+
+
+def _asked(settings: ClusterSettings, tasks: int) -> ClusterSettings:
+    nodes = min(tasks, settings.nodes)
+    here = tasks // nodes
+    gpus = min(here, settings.gpus_per_node)
+    return dataclasses.replace(
         settings,
         nodes=nodes,
-        tasks_per_node=2 // nodes if not settings.gpus_per_node else min(2 // nodes, settings.gpus_per_node),
-        gpus_per_node=min(2 // nodes, settings.gpus_per_node),
+        tasks_per_node=gpus or here,
+        gpus_per_node=gpus,
         time=max(5, min(10, settings.time)),
         warning=60,
         max_starts_without_progress=1,
-        shared_disks=[*settings.shared_disks, str(place)],  # whether nodes see it is what is to be found out
     )
+
+
+def probe(
+    settings: Mapping[Stage, ClusterSettings], place: Path, wait: float, audio: AudioSettings | None = None
+) -> Iterator[Finding]:
+    """Send the probes, all at once, and say what came of each.
+
+    ``wait`` is in seconds, the time in the queue included; the soundfont looked for is that of ``audio``.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    facts = {"audio": asdict(audio or AudioSettings())}
+    sent: list[tuple[Probe, Submission | RequestError]] = []
+    directories: list[Path] = []
+    end = time.monotonic() + wait
     try:
-        request = Request("doctor", directory, {}, lambda job_file, _share: ProbeJob(job_file))
-        try:
-            sent = submit(request, asked)
-        except RequestError as error:
-            yield Finding(
-                "submission",
-                "wrong",
-                str(error),
-                "mend `account`, `qos` or `extra` in the cluster file; yours: sacctmgr show assoc user=$USER",
-            )
-            return
-        yield requeue_allowed(sent.jobs[0])
-        yield from _await(sent, asked, place, wait)
+        for item in probes_of(settings):
+            directories.append(Path(tempfile.mkdtemp(prefix=".doctor-", dir=place.absolute())))
+            sent.append((item, _send(item.asked, directories[-1], facts)))
+        for item, answer in sent:
+            for finding in _came(answer, item.asked, place, wait, end):
+                yield dataclasses.replace(finding, check=finding.check + item.suffix)
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        running = [job for _, answer in sent if isinstance(answer, Submission) for job in answer.jobs]
+        if running:  # of those that have ended nothing is left to cancel
+            subprocess.run(["scancel", "--quiet", *running], timeout=queue.SECONDS, check=False)
+        for directory in directories:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _send(asked: ClusterSettings, directory: Path, facts: dict[str, Any]) -> Submission | RequestError:
+    request = Request("doctor", directory, facts, lambda job_file, _share: ProbeJob(job_file))
+    # Whether nodes see it is what is to be found out.
+    seen = dataclasses.replace(asked, shared_disks=[*asked.shared_disks, str(directory)])
+    try:
+        return submit(request, seen)
+    except RequestError as error:
+        return error
+
+
+def _came(
+    answer: Submission | RequestError, asked: ClusterSettings, place: Path, wait: float, end: float
+) -> Iterator[Finding]:
+    if isinstance(answer, RequestError):
+        yield Finding(
+            "submission",
+            "wrong",
+            str(answer),
+            "mend `account`, `qos` or `extra` in the cluster file; yours: sacctmgr show assoc user=$USER",
+        )
+        return
+    yield requeue_allowed(answer.jobs[0])
+    yield from _await(answer, asked, place, wait, end)
 
 
 def requeue_allowed(job: str) -> Finding:
@@ -93,18 +178,21 @@ def requeue_allowed(job: str) -> Finding:
     )
 
 
-def _await(sent: Submission, asked: ClusterSettings, place: Path, wait: float) -> Iterator[Finding]:
-    job, end = sent.jobs[0], time.monotonic() + wait
+def _await(
+    sent: Submission, asked: ClusterSettings, place: Path, wait: float, end: float
+) -> Iterator[Finding]:
+    job = sent.jobs[0]
     started = False
-    while time.monotonic() < end:
+    while True:
         found = queue.queued([job])
         started = started or any(item.state != "PENDING" for item in found) or any(_reports(sent.folder))
         if not found:
             yield from judge(_reports(sent.folder), _log(sent.folder), asked, place)
             return
+        if time.monotonic() >= end:
+            break
         time.sleep(1)
     state = found[0]
-    subprocess.run(["scancel", job], timeout=queue.SECONDS, check=False)
     if started:
         yield from judge(_reports(sent.folder), _log(sent.folder), asked, place)
     else:
@@ -114,60 +202,6 @@ def _await(sent: Submission, asked: ClusterSettings, place: Path, wait: float) -
             f"still {state.state} ({state.reason}) after {wait:.0f} seconds: nothing is known of the nodes",
             "try again with a longer --wait, or another partition",
         )
-
-
-def judge(reports: list[dict[str, Any]], log: str, asked: ClusterSettings, place: Path) -> Iterator[Finding]:
-    """What the tasks' reports say; ``log`` is the job's log, empty where nothing of it came back."""
-    last = log.strip().splitlines()[-1] if log.strip() else ""
-    if not reports and not log:
-        yield Finding(
-            "shared disk",
-            "wrong",
-            f"a node wrote nothing that is seen here in {place}",
-            "use a directory on the disk that the nodes share",
-        )
-        return
-    yield Finding("shared disk", "ok", f"a node writes to {place}, and it is seen here")
-    imports = [problem for report in reports for problem in report["imports"]]
-    if imports or not reports:
-        yield Finding(
-            "Python on nodes",
-            "wrong",
-            "; ".join(dict.fromkeys(imports)) or last,
-            "its environment must lie on the shared disk; see `python` and `setup` in the cluster file",
-        )
-        return
-    hosts = ", ".join(sorted({report["host"] for report in reports}))
-    yield Finding("Python on nodes", "ok", f"imports on {hosts}")
-    if asked.gpus_per_node:
-        yield _judge_gpus(reports, asked)
-    if asked.processes > 1:
-        yield _judge_meeting(reports, asked, last)
-
-
-def _judge_gpus(reports: list[dict[str, Any]], asked: ClusterSettings) -> Finding:
-    fewest = min(report["gpus"] for report in reports)
-    if fewest < asked.gpus_per_node:
-        return Finding(
-            "GPUs",
-            "wrong",
-            f"torch sees {fewest} on a node, asked for were {asked.gpus_per_node}",
-            "load the CUDA module in `setup`, or install a torch built for the nodes' driver (nvidia-smi)",
-        )
-    return Finding("GPUs", "ok", f"{fewest} a node")
-
-
-def _judge_meeting(reports: list[dict[str, Any]], asked: ClusterSettings, last: str) -> Finding:
-    name = "NCCL" if asked.gpus_per_node else "gloo"
-    failed = [report.get("meeting", "no answer") for report in reports if report.get("meeting") != "ok"]
-    if failed or len(reports) < asked.processes:
-        return Finding(
-            f"{name} between tasks",
-            "wrong",
-            failed[0] if failed else f"{len(reports)} of {asked.processes} tasks reported; {last}",
-            "name the nodes' network in `setup`: export NCCL_SOCKET_IFNAME=… GLOO_SOCKET_IFNAME=…",
-        )
-    return Finding(f"{name} between tasks", "ok", f"{len(reports)} tasks reach each other")
 
 
 def _gpus() -> int:
