@@ -82,17 +82,17 @@ def test_songs_in_hand_count_for_the_time_that_is_left(songs: Path) -> None:
 def test_a_task_without_a_finished_shard_is_the_slowest_of_all(
     songs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is rated by what it has in hand; whoever has hardly begun is not rated yet."""
+    """It is rated by what it has in hand; whoever has not had the time of a shard (2.8 s here) is not yet."""
     monkeypatch.setattr(leases, "EXPIRY", 6.0)  # renewed every second
     with Leases(songs, "2/4") as stuck:
         assert stuck.take(5)
         stuck.report(5, 1)
-        wait_until(lambda: seconds(songs, 5) >= 2)
+        wait_until(lambda: seconds(songs, 5) >= 3)
         with Leases(songs, "3/4") as fresh:
             assert fresh.take(6)
             slowest = songs_status(songs, NOW).slowest
     assert [task["share"] for task in slowest] == ["2/4", "1/2", "0/2"]
-    assert 0 < slowest[0]["songs_per_second"] <= 0.5
+    assert 0 < slowest[0]["songs_per_second"] <= 0.34
 
 
 def test_shards_in_hand_take_the_same_seconds(songs: Path) -> None:

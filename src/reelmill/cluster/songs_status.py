@@ -179,28 +179,37 @@ def _manifests(directory: Path, plan: Plan, kind: Kind) -> tuple[dict[int, Manif
 
 
 def _slowest(manifests: Iterable[Manifest], running: Iterable[Lease]) -> list[dict[str, Any]]:
-    """Tasks by songs a second of their own clock, what they have in hand included, the slowest first."""
+    """Tasks by songs a second of their own clock, the slowest first.
+
+    What a task has in hand counts once it has taken longer than a shard usually does: songs are finished many
+    at once, so whoever has just begun has none.
+    """
     spent: dict[tuple[str, str], tuple[int, float]] = {}
-    in_hand: dict[tuple[str, str], float] = {}  # a task makes all its shards in the same seconds
-    for manifest in manifests:
-        if "seconds" in manifest.made_by:
-            songs, seconds = spent.get(_task(manifest.made_by), (0, 0.0))
-            seconds += float(manifest.made_by["seconds"])
-            spent[_task(manifest.made_by)] = songs + manifest.count, seconds
-    for lease in running:
-        if lease.facts.get("seconds"):  # else its songs were never counted yet
-            songs, seconds = spent.get(_task(lease.facts), (0, 0.0))
-            spent[_task(lease.facts)] = songs + int(lease.facts.get("songs", 0)), seconds
-            in_hand[_task(lease.facts)] = max(
-                in_hand.get(_task(lease.facts), 0.0), float(lease.facts["seconds"])
-            )
-    for task, seconds in in_hand.items():
-        spent[task] = spent[task][0], spent[task][1] + seconds
+    timed = [manifest for manifest in manifests if "seconds" in manifest.made_by]
+    for manifest in timed:
+        songs, seconds = spent.get(_task(manifest.made_by), (0, 0.0))
+        seconds += float(manifest.made_by["seconds"])
+        spent[_task(manifest.made_by)] = songs + manifest.count, seconds
+    usual = sum(float(manifest.made_by["seconds"]) for manifest in timed) / max(1, len(timed))
+    for task, (songs, seconds) in _in_hand(running).items():
+        if timed and seconds > usual:
+            before = spent.get(task, (0, 0.0))
+            spent[task] = before[0] + songs, before[1] + seconds
     rates = sorted((songs / max(seconds, 0.001), *key) for key, (songs, seconds) in spent.items())
     return [
         {"share": share, "host": host, "songs_per_second": round(rate, 2)}
         for rate, share, host in rates[:_SHOWN]
     ]
+
+
+def _in_hand(running: Iterable[Lease]) -> dict[tuple[str, str], tuple[int, float]]:
+    """Songs that tasks have done of shards in hand, and the seconds: all shards are made in the same ones."""
+    found: dict[tuple[str, str], tuple[int, float]] = {}
+    for lease in running:
+        songs, seconds = found.get(_task(lease.facts), (0, 0.0))
+        taken = float(lease.facts.get("seconds", 0))
+        found[_task(lease.facts)] = songs + int(lease.facts.get("songs", 0)), max(seconds, taken)
+    return found
 
 
 def _task(facts: dict[str, Any]) -> tuple[str, str]:
