@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from reelmill.cluster.limits import array_sizes, megabytes, request_problems
+from reelmill.cluster.limits import megabytes, request_problems
 from reelmill.cluster.queue import Node, Partition, gpus, seconds
 from reelmill.cluster.settings import ClusterSettings
 
@@ -55,15 +53,12 @@ def test_what_is_too_much_is_refused_with_the_most_there_is(changes: dict[str, o
     assert f"cluster.{next(iter(changes))}" in problem
 
 
+def test_a_type_of_gpu_without_gpus_asks_for_none() -> None:
+    assert problems(ClusterSettings(gpu_type="a100")) == []
+
+
 def test_several_faults_are_all_named() -> None:
     assert len(problems(GPU, time=61, nodes=3, memory="500G")) == 3
-
-
-@given(tasks=st.integers(1, 5000), most=st.integers(2, 1001))
-def test_arrays_hold_all_tasks_and_stay_under_the_limit(tasks: int, most: int) -> None:
-    sizes = array_sizes(tasks, most)
-    assert sum(sizes) == tasks
-    assert all(0 < size < most for size in sizes)  # indices are 0 … size - 1 and must be below MaxArraySize
 
 
 @pytest.mark.parametrize(

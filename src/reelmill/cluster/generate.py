@@ -14,19 +14,23 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reelmill.cluster import queue
+from reelmill.cluster.cancelling import all_or_none
 from reelmill.cluster.jobs import CollectJob, GenerateJob, PlanJob
 from reelmill.cluster.limits import refuse_array, refuse_impossible
 from reelmill.cluster.local import run_here
+from reelmill.cluster.planned import planned, planned_by, refuse_earlier_plan, refuse_other_plan
+from reelmill.cluster.requirements import refuse_unmakeable, refuse_unseen
 from reelmill.cluster.settings import ClusterSettings, Stage
+from reelmill.cluster.songs_request import Songs, computed_as, disk_line, run_settings, songs_of
 from reelmill.cluster.submission import (
+    JOB,
     Request,
     Submission,
-    batch_script,
+    batch_scripts,
     new_folder,
     refuse_second,
     submit,
@@ -34,85 +38,104 @@ from reelmill.cluster.submission import (
 )
 from reelmill.cluster.train import build_corpus, finished, refuse_another_run, training_request
 from reelmill.config import Config, parse
-from reelmill.errors import IncompleteError, RequestError
+from reelmill.errors import IncompleteError
 
 SONG_STAGES: tuple[Stage, Stage] = ("generate", "collect")
 Clusters = Mapping[Stage, ClusterSettings]
-
-
-@dataclass(frozen=True)
-class Songs:
-    """What is asked for: so many songs of ``run`` in ``out``, by ``tasks`` tasks."""
-
-    run: Path
-    out: Path
-    songs: int
-    tasks: int
-    seed: int = 0
-    audio: bool = True
-    overrides: Sequence[str] = ()  # of sampling, songs and audio
-
-    def facts(self) -> dict[str, Any]:
-        """For ``job.json``."""
-        return {
-            "run": str(self.run.absolute()),
-            "songs": self.songs,
-            "seed": self.seed,
-            "audio": self.audio,
-            "overrides": list(self.overrides),
-        }
 
 
 def generate_on_cluster(songs: Songs, clusters: Clusters) -> list[Submission]:
     """Plan the songs, submit their array and what collects them; all of it here if the cluster is
     ``local``.
     """
+    config = run_settings(songs)
+    songs = computed_as(config, songs)
+    print(disk_line(songs, config, clusters["generate"], trained=True), file=sys.stderr)
     if clusters["generate"].scheduler == "local":
         plan_songs(songs.run, songs.out, songs.songs, songs.seed, songs.audio, songs.overrides)
         _generate_here(songs, clusters)
         return []
-    _refuse_what_cannot_be(songs, clusters)
+    clusters = one_task_each(clusters)
+    _refuse_what_cannot_be(config, songs, clusters)
     plan_songs(songs.run, songs.out, songs.songs, songs.seed, songs.audio, songs.overrides)
-    return _submit_songs(songs, clusters, after=[])
+    sent: list[Submission] = []
+    with all_or_none(lambda: _jobs(sent)):
+        _submit_songs(songs, clusters, sent, asked=planned(songs.out))
+    return sent
 
 
 def overnight(settings: Config, songs: Songs, clusters: Clusters) -> list[Submission]:
-    """Submit training, planning, generation and collection, each waiting for the one before."""
+    """Submit training, planning, generation and collection, each waiting for the one before; all or none of
+    them.
+    """
     refuse_another_run(settings, songs.run)
+    refuse_earlier_plan(songs.out, settings, songs.songs, songs.seed)
     if clusters["train"].scheduler == "local":
         if not finished(songs.run, settings.training.steps):
             build_corpus(settings)
             request = training_request(settings, songs.run)
             run_here(write_job(request, clusters["train"], new_folder(request)), clusters["train"])
         return generate_on_cluster(songs, clusters)
+    songs = computed_as(settings, songs)
+    clusters = one_task_each(clusters)
     refuse_impossible(clusters["train"], songs.run)
     refuse_second(songs.run, "train")
-    _refuse_what_cannot_be(songs, clusters)
+    refuse_unseen(settings, clusters["train"], corpus=True, audio=False)
+    _refuse_what_cannot_be(settings, songs, clusters)
+    print(disk_line(songs, settings, clusters["generate"], trained=False), file=sys.stderr)
     build_corpus(settings)
     sent: list[Submission] = []
-    if not finished(songs.run, settings.training.steps):
-        sent.append(submit(training_request(settings, songs.run), clusters["train"]))
-    sent.append(submit(_plan_request(songs), clusters["collect"], after=_jobs(sent)))
-    return [*sent, *_submit_songs(songs, clusters, after=sent[-1].jobs)]
+    with all_or_none(lambda: _jobs(sent)):
+        if not finished(songs.run, settings.training.steps):
+            sent.append(submit(training_request(settings, songs.run), clusters["train"]))
+        sent.append(submit(_plan_request(songs), clusters["collect"], after=_jobs(sent)))
+        _submit_songs(songs, clusters, sent, asked=sent[-1].folder / JOB)
+    return sent
 
 
 def scripts(songs: Songs, clusters: Clusters, settings: Config | None = None) -> str:
-    """The sbatch files that would be submitted, one after the other; ``settings`` adds those of
-    ``overnight``.
+    """The sbatch files that would be submitted, one after the other, below the disk that the songs will take;
+    ``settings`` adds those of ``overnight``.
     """
+    config = settings or run_settings(songs)
+    disk = f"# {disk_line(songs, config, clusters['generate'], trained=settings is None)}\n"
     if clusters["generate"].scheduler == "local":
-        return (
+        here = (
             f"# no Slurm: {songs.tasks} × `python -m reelmill.cluster.task` on this machine, then collect\n"
         )
+        return disk + here
+    clusters = one_task_each(clusters)
     parts: list[tuple[Request, Stage]] = [
         (_array_request(songs, 0), "generate"),
-        (_collect_request(songs, clusters, 0), "collect"),
+        (_collect_request(songs, clusters, 0, {}), "collect"),
     ]
     if settings is not None:
         parts = [(training_request(settings, songs.run), "train"), (_plan_request(songs), "collect"), *parts]
-    return "\n".join(
-        f"##### {request.stage}\n{batch_script(request, clusters[stage])}" for request, stage in parts
+    return disk + "\n".join(
+        f"##### {request.stage}\n{batch_scripts(request, clusters[stage])}" for request, stage in parts
     )
+
+
+def one_task_each(clusters: Clusters) -> Clusters:
+    """``clusters`` with one task on one node for each element of the array and each of the single jobs.
+
+    ``nodes`` and ``tasks_per_node`` at the top of a cluster file are meant for training: several tasks in a
+    job that verifies, writes or submits would each do all of it. What is changed is said.
+    """
+    changed: dict[Stage, ClusterSettings] = dict(clusters)
+    for stage in SONG_STAGES:
+        given = clusters[stage]
+        changed[stage] = dataclasses.replace(
+            given, nodes=1, tasks_per_node=1, gpus_per_node=min(1, given.gpus_per_node)
+        )
+        for key in ("nodes", "tasks_per_node", "gpus_per_node"):
+            before, after = getattr(given, key), getattr(changed[stage], key)
+            if before != after:
+                print(
+                    f"{stage}: one task a job, so cluster.{key} = {before} is taken as {after}",
+                    file=sys.stderr,
+                )
+    return changed
 
 
 def plan_songs(run: Path, out: Path, songs: int, seed: int, audio: bool, overrides: Sequence[str]) -> None:
@@ -130,19 +153,19 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
     """Finish a songs directory if all its shards are there, else see to what is missing; what was done, in
     words.
 
-    Raises IncompleteError naming what is missing once all rounds are used up.
+    Raises RequestError if what is planned there is not what this chain asked for, IncompleteError naming what
+    is missing once all rounds are used up.
     """
     from reelmill.report.page import write_report
     from reelmill.report.publication import publish_songs
     from reelmill.songs.collect import collect
     from reelmill.songs.generate import generate
-    from reelmill.songs.plan import plan_path
     from reelmill.songs.publishing import tracking_settings
     from reelmill.songs.verify import verify
 
     out = Path(job["directory"])
-    if not plan_path(out).is_file():
-        raise RequestError(f"{out}: not planned, since training or planning did not end well; see their logs")
+    asked = job["planned"] or planned_by(Path(job["plan_job"]), Path(job["run"]), out)
+    refuse_other_plan(out, asked)
     found = verify(out)
     if found.intact:
         collect(out)
@@ -152,29 +175,38 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
     clusters = {stage: parse(ClusterSettings, job["clusters"][stage], stage) for stage in SONG_STAGES}
     if job["round"] >= clusters["collect"].collect_rounds:
         raise IncompleteError(f"after {job['round']} further rounds:\n{found.describe()}")
-    songs = _songs(job)
+    songs = songs_of(job)
     if queue.slurm_here():
-        sent = _submit_songs(songs, clusters, after=[], round_number=job["round"] + 1)
+        sent: list[Submission] = []
+        with all_or_none(lambda: _jobs(sent)):
+            _submit_songs(songs, clusters, sent, asked, round_number=job["round"] + 1)
         return f"{found.describe()}\nsubmitted again what is missing: jobs {', '.join(_jobs(sent))}"
     # A container may have no sbatch: then this job makes what is missing.
     generate(out, overrides=songs.overrides, audio=songs.audio, progress=False)
     return collect_or_submit_again({**job, "round": job["round"] + 1})
 
 
-def _refuse_what_cannot_be(songs: Songs, clusters: Clusters) -> None:
+def _refuse_what_cannot_be(config: Config, songs: Songs, clusters: Clusters) -> None:
     """Before the first job of a chain is queued."""
     refuse_array(songs.tasks)
     for stage in SONG_STAGES:
         refuse_impossible(clusters[stage], songs.out)
         refuse_second(songs.out, stage)
+    refuse_unmakeable(config, songs.audio, clusters["generate"])
+    refuse_unseen(config, clusters["generate"], corpus=False, audio=songs.audio)
 
 
 def _submit_songs(
-    songs: Songs, clusters: Clusters, after: Sequence[str], round_number: int = 0
-) -> list[Submission]:
-    array = submit(_array_request(songs, round_number), clusters["generate"], after)
-    collecting = _collect_request(songs, clusters, round_number)
-    return [array, submit(collecting, clusters["collect"], array.jobs, condition="afterany")]
+    songs: Songs,
+    clusters: Clusters,
+    sent: list[Submission],
+    asked: Mapping[str, Any] | Path,
+    round_number: int = 0,
+) -> None:
+    """Submit the array, after what is ``sent``, and what collects; both are added to ``sent``."""
+    sent.append(submit(_array_request(songs, round_number), clusters["generate"], _jobs(sent[-1:])))
+    collecting = _collect_request(songs, clusters, round_number, asked)
+    sent.append(submit(collecting, clusters["collect"], sent[-1].jobs, condition="afterany"))
 
 
 def _generate_here(songs: Songs, clusters: Clusters) -> None:
@@ -182,7 +214,9 @@ def _generate_here(songs: Songs, clusters: Clusters) -> None:
     request = _array_request(songs, 0)
     run_here(write_job(request, local, new_folder(request)), local)
     one = dataclasses.replace(clusters["collect"], nodes=1, tasks_per_node=1)
-    collecting = _collect_request(songs, {**clusters, "generate": local, "collect": one}, one.collect_rounds)
+    collecting = _collect_request(
+        songs, {**clusters, "generate": local, "collect": one}, one.collect_rounds, planned(songs.out)
+    )
     run_here(write_job(collecting, one, new_folder(collecting)), one)
     print(f"{songs.out}: collected; see {songs.out / 'report.html'}", file=sys.stderr)
 
@@ -195,26 +229,19 @@ def _plan_request(songs: Songs) -> Request:
     return Request("plan", songs.out, songs.facts(), lambda job_file, _share: PlanJob(job_file))
 
 
-def _collect_request(songs: Songs, clusters: Clusters, round_number: int) -> Request:
+def _collect_request(
+    songs: Songs, clusters: Clusters, round_number: int, asked: Mapping[str, Any] | Path
+) -> Request:
+    """``asked`` is what was planned, or the file of the job that is going to plan it."""
     facts = {
         **songs.facts(),
+        "planned": None if isinstance(asked, Path) else dict(asked),
+        "plan_job": str(asked) if isinstance(asked, Path) else "",
         "round": round_number,
         "array_tasks": songs.tasks,
         "clusters": {stage: dataclasses.asdict(clusters[stage]) for stage in SONG_STAGES},
     }
     return Request("collect", songs.out, facts, lambda job_file, _share: CollectJob(job_file))
-
-
-def _songs(job: Mapping[str, Any]) -> Songs:
-    return Songs(
-        run=Path(job["run"]),
-        out=Path(job["directory"]),
-        songs=job["songs"],
-        tasks=job["array_tasks"],
-        seed=job["seed"],
-        audio=job["audio"],
-        overrides=job["overrides"],
-    )
 
 
 def _jobs(sent: Sequence[Submission]) -> list[str]:

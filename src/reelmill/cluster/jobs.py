@@ -36,6 +36,7 @@ class PlanJob(task.Job):
     def work(self) -> bool:
         job = self.facts()
         from reelmill.cluster.generate import plan_songs
+        from reelmill.cluster.planned import note_planned
 
         plan_songs(
             Path(job["run"]),
@@ -45,6 +46,7 @@ class PlanJob(task.Job):
             job["audio"],
             job["overrides"],
         )
+        note_planned(Path(job["directory"]), Path(self.job_file))
         return True
 
 

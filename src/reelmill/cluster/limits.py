@@ -114,14 +114,6 @@ def refuse_array(tasks: int, beside: int = 0) -> None:
         )
 
 
-def array_sizes(tasks: int, max_array_size: int) -> list[int]:
-    """``tasks`` split into arrays that each stay under Slurm's MaxArraySize (one more than the highest
-    index).
-    """
-    most = max(1, max_array_size - 1)
-    return [most] * (tasks // most) + ([tasks % most] if tasks % most else [])
-
-
 def megabytes(memory: str) -> int:
     """Megabytes in Slurm's spelling, where a bare number is megabytes."""
     factor = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}.get(memory[-1])

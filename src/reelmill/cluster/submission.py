@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any
 
 from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -24,13 +25,19 @@ from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
 from reelmill import durable
 from reelmill.cluster import queue
+from reelmill.cluster.arrays import Part, array_parts, likely_max_array_size, max_array_size
+from reelmill.cluster.cancelling import all_or_none, cancel, queued_from
 from reelmill.cluster.environment import replaced, submission_environment
-from reelmill.cluster.limits import array_sizes, refuse_array, refuse_impossible
+from reelmill.cluster.limits import refuse_array, refuse_impossible
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.snapshot import snapshot_path, take_snapshot
-from reelmill.errors import RequestError
+from reelmill.errors import IncompleteError, RequestError
 
 JOB, SUBMISSION = "job.json", "submission.json"
+SBATCH_SECONDS = 120
+"""How long sbatch may take; it asks a busy controller again by itself."""
+
+_TIMED_OUT = (124, 137)  # exit codes of timeout(1)
 
 
 @dataclass(frozen=True)
@@ -56,39 +63,59 @@ class Request:
 def submit(
     request: Request, settings: ClusterSettings, after: Sequence[str] = (), condition: str = "afterok"
 ) -> Submission:
-    """Queue ``request``, to start once the jobs ``after`` have ended as ``condition`` says.
+    """Queue all of ``request`` or nothing, to start once the jobs ``after`` have ended as ``condition`` says.
 
     Raises RequestError for what the cluster cannot give, IncompleteError if Slurm does not answer or refuses.
     """
     refuse_impossible(settings, request.directory)
-    sizes = [0]
+    parts = [Part(0, 1, 1)]
     if request.tasks is not None:
         refuse_array(request.tasks)
-        sizes = array_sizes(request.tasks, int(queue.configuration().get("MaxArraySize", "1001")))
+        parts = array_parts(request.tasks, settings.array_parallelism, max_array_size())
     code = take_snapshot(code_directory(request.directory))
-    dependency = f"{condition}:{':'.join(after)}" if after else ""
     folder = new_folder(request)
     jobs: list[str] = []
-    first = 0
-    for index, size in enumerate(sizes):
-        part = folder if len(sizes) == 1 else folder / f"part-{index}"
-        job_file = write_job(request, settings, part, first)
-        jobs.append(_sbatch(request, settings, part, code, job_file, dependency, first, size))
-        first += size
-        _record(request, settings, folder, code, jobs)
+    with all_or_none(lambda: jobs):
+        for number, part in enumerate(parts):
+            place = folder if len(parts) == 1 else folder / f"part-{number}"
+            job_file = write_job(request, settings, place, part.first)
+            waits = [f"{condition}:{':'.join(after)}"] if after else []
+            waits += [] if part.after is None else [f"afterany:{jobs[part.after]}"]
+            jobs.append(_sbatch(request, settings, place, code, job_file, ",".join(waits), part))
+            _record(request, settings, folder, code, jobs)
     return Submission(request.stage, folder, jobs)
 
 
-def batch_script(request: Request, settings: ClusterSettings) -> str:
-    """The sbatch file that ``submit`` would hand over (of an array, its first part). Writes and asks
-    nothing.
+def batch_scripts(request: Request, settings: ClusterSettings) -> str:
+    """The sbatch file that ``submit`` would hand over; of an array in parts the first one, and a line for
+    each further one. Writes nothing; asks Slurm for MaxArraySize if there is a Slurm.
     """
-    folder = _folder(request)
-    parameters = _parameters(
-        request, settings, folder, snapshot_path(code_directory(request.directory)), folder / JOB, ""
-    )
-    if request.tasks is not None:
-        parameters["map_count"] = request.tasks
+    if request.tasks is None:
+        return batch_script(request, settings)
+    parts = array_parts(request.tasks, settings.array_parallelism, likely_max_array_size())
+    further = [
+        f"# part {number}: the same for shares from {part.first} on, --array=0-{part.size - 1}%{part.cap}"
+        + ("" if part.after is None else f", once part {part.after} has ended")
+        for number, part in enumerate(parts[1:], 1)
+    ]
+    if not further:
+        return batch_script(request, settings, parts[0])
+    first = batch_script(request, settings, parts[0], "part-0").rstrip("\n")
+    heading = f"# {request.tasks} tasks in {len(parts)} arrays, since MaxArraySize allows no longer ones"
+    return "\n".join([heading, first, *further, ""])
+
+
+def batch_script(
+    request: Request, settings: ClusterSettings, part: Part | None = None, place: str = ""
+) -> str:
+    """The sbatch file of one job, or of one ``part`` of an array, at ``place`` in its submission's folder.
+    Writes and asks nothing.
+    """
+    folder = _folder(request) / place
+    code = snapshot_path(code_directory(request.directory))
+    parameters = _parameters(request, settings, code, folder / JOB, "", part)
+    if part is not None:
+        parameters["map_count"] = part.size
     command = f"{settings.interpreter} -u -m submitit.core._submit {shlex.quote(str(folder))}"
     text: str = _make_sbatch_string(command=command, folder=folder, **parameters)
     return text
@@ -155,6 +182,13 @@ def _folder(request: Request) -> Path:
     return request.directory.absolute() / "logs" / "submissions" / f"{request.stage}-{now}"
 
 
+class _Executor(SlurmExecutor):
+    """submitit's, with an end to sbatch."""
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        return ["timeout", "--kill-after=5", str(SBATCH_SECONDS), "sbatch", str(submission_file_path)]
+
+
 def _sbatch(
     request: Request,
     settings: ClusterSettings,
@@ -162,27 +196,39 @@ def _sbatch(
     code: Path,
     job_file: Path,
     dependency: str,
-    first: int,
-    size: int,
+    part: Part,
 ) -> str:
+    array = None if request.tasks is None else part
     with replaced(submission_environment(os.environ, settings.pass_environment)):
-        executor = SlurmExecutor(folder=folder, python=settings.interpreter)
-        executor.update_parameters(**_parameters(request, settings, folder, code, job_file, dependency))
+        executor = _Executor(folder=folder, python=settings.interpreter)
+        executor.update_parameters(**_parameters(request, settings, code, job_file, dependency, array))
         try:
-            if request.tasks is None:
+            if array is None:
                 return str(executor.submit(request.make(str(job_file), 0)).job_id)
             with executor.batch():
                 queued = [
-                    executor.submit(request.make(str(job_file), first + share)) for share in range(size)
+                    executor.submit(request.make(str(job_file), array.first + share))
+                    for share in range(array.size)
                 ]
             return str(queued[0].job_id).split("_")[0]
         except (FailedJobError, FailedSubmissionError) as error:
+            if isinstance(error.__cause__, CalledProcessError) and error.__cause__.returncode in _TIMED_OUT:
+                late = cancel(queued_from(folder))
+                raise IncompleteError(f"sbatch: no answer in {SBATCH_SECONDS} seconds{late}") from None
             said = str(error).strip().splitlines()
             raise RequestError(f"sbatch refused: {said[-1] if said else 'no reason given'}") from None
+        except KeyboardInterrupt:
+            cancel(queued_from(folder))
+            raise
 
 
 def _parameters(
-    request: Request, settings: ClusterSettings, folder: Path, code: Path, job_file: Path, dependency: str
+    request: Request,
+    settings: ClusterSettings,
+    code: Path,
+    job_file: Path,
+    dependency: str,
+    part: Part | None,
 ) -> dict[str, Any]:
     gpus = f"{settings.gpu_type}:{settings.gpus_per_node}" if settings.gpu_type else settings.gpus_per_node
     extra: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes"}
@@ -196,13 +242,13 @@ def _parameters(
         "qos": settings.qos or None,
         "nodes": settings.nodes,
         "ntasks_per_node": settings.tasks_per_node,
-        "gpus_per_node": gpus or None,
+        "gpus_per_node": gpus if settings.gpus_per_node else None,
         "cpus_per_task": settings.cpus_per_task,
         "mem": settings.memory or None,
         "time": settings.time,
         "exclude": settings.exclude or None,
         "dependency": dependency or None,
-        "array_parallelism": settings.array_parallelism,
+        "array_parallelism": part.cap if part else 1,
         "signal_delay_s": settings.warning,
         "stderr_to_stdout": True,
         "wckey": None,

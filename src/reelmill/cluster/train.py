@@ -11,6 +11,7 @@ from reelmill.cluster.jobs import TrainJob
 from reelmill.cluster.limits import refuse_impossible
 from reelmill.cluster.local import run_here
 from reelmill.cluster.progress import newest_checkpoint
+from reelmill.cluster.requirements import refuse_unseen
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.submission import (
     Request,
@@ -40,6 +41,7 @@ def train_on_cluster(settings: Config, run: Path, cluster: ClusterSettings) -> S
         return None
     refuse_impossible(cluster, run)  # before the minutes that a corpus may take
     refuse_second(run, request.stage)
+    refuse_unseen(settings, cluster, corpus=True, audio=False)
     build_corpus(settings)
     return submit(request, cluster)
 

@@ -8,8 +8,10 @@ rendered with symusic. ``estimate`` measures a model's own songs instead.
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -18,12 +20,13 @@ from reelmill.audio.settings import AudioSettings
 from reelmill.config import Config
 from reelmill.corpus.settings import CorpusSettings
 from reelmill.errors import DamagedError
-from reelmill.songs.shards import KINDS, tar_path
+from reelmill.songs.shards import KINDS, Kind
 
 CHARACTERS = 215  # of a tune of ``irish``, on average
 SECONDS_A_CHARACTER = 0.26
 _TEXT_BYTES, _TEXT_BYTES_A_CHARACTER = 2780, 9.5  # in a tar, with headers and filled blocks
 _SOUND_BYTES = 3584  # in a tar, beside the sound itself: headers, ABC and JSON
+TAKE_LESS = "audio.format=flac, audio.channels=1, audio.sample_rate=22050 or --no-audio take less"
 _FLAC_RATES = (8000, 16000, 22050, 44100)
 _FLAC_OF_WAV = {1: (0.80, 0.74, 0.68, 0.50), 2: (0.71, 0.65, 0.58, 0.41)}  # by channels, at those rates
 
@@ -56,10 +59,26 @@ def foretell_disk(config: Config, songs: int, audio: bool = True) -> Disk:
     return Disk(round(songs * text), round(songs * sound))
 
 
-def bytes_there(directory: Path, shards: int) -> int:
-    """Bytes of the tars that a songs directory of ``shards`` shards holds already."""
-    paths = (tar_path(directory, kind, number) for kind in KINDS for number in range(shards))
-    return sum(path.stat().st_size for path in paths if path.is_file())
+def disk_of_shards(directory: Path, config: Config, songs: int, audio: bool = True) -> Disk | None:
+    """The same from the shards that a songs directory has already; None if a half asked for has none."""
+    shards = -(-songs // config.songs.songs_per_shard)
+    wanted = KINDS if audio else KINDS[:1]
+    sizes = {kind: _tar_sizes(directory, kind) for kind in wanted}
+    if not all(sizes.values()):
+        return None
+    return Disk(*(round(shards * fmean(sizes[kind])) if kind in wanted else 0 for kind in KINDS))
+
+
+def describe_disk(directory: Path, songs: int, disk: Disk, basis: str) -> str:
+    """A line for a person: what ``songs`` songs take, what of it is there, and whether the rest has room."""
+    there = sum(sum(_tar_sizes(directory, kind)) for kind in KINDS)
+    free = free_bytes(directory)
+    halves = f"{size_text(disk.text)} of text"
+    halves += f" and {size_text(disk.audio)} of sound" if disk.audio else ""
+    line = f"{songs:,} songs take about {halves} ({basis})"
+    line += f", of which {size_text(there)} are there" if there else ""
+    line += f"; {size_text(free)} are free at {directory}"
+    return line if disk.total - there < free else f"{line}: that does not fit; {TAKE_LESS}"
 
 
 def free_bytes(place: Path) -> int:
@@ -73,6 +92,14 @@ def free_bytes(place: Path) -> int:
 def size_text(size: int) -> str:
     """A number of bytes for a person."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
+
+
+def _tar_sizes(directory: Path, kind: Kind) -> list[int]:
+    sizes = []
+    for path in (directory / kind).glob("shard-*.tar"):
+        with suppress(FileNotFoundError):  # a worker has set it aside
+            sizes.append(path.stat().st_size)
+    return sizes
 
 
 def _mean_tune(settings: CorpusSettings) -> float:

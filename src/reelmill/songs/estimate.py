@@ -14,7 +14,7 @@ from reelmill.sampling.engine import Engine
 from reelmill.songs.attempt import TIERS
 from reelmill.songs.audit import make_songs
 from reelmill.songs.chains import Chains
-from reelmill.songs.disk import disk_of_settings, free_bytes, size_text
+from reelmill.songs.disk import TAKE_LESS, Disk, disk_of_settings, free_bytes, size_text
 from reelmill.songs.generate import check_prompts
 from reelmill.songs.plan import Plan
 from reelmill.songs.pool import Pool
@@ -43,9 +43,21 @@ class Estimate:
     free_bytes: int  # where the songs will lie
 
     @property
+    def disk(self) -> Disk:
+        """The bytes of both halves."""
+        return Disk(self.text_bytes, self.audio_bytes)
+
+    @property
     def fits(self) -> bool:
         """Whether the disk has room for it now."""
         return self.text_bytes + self.audio_bytes < self.free_bytes
+
+    @property
+    def failures_text(self) -> str:
+        """How many ids will have no song, in words; empty if none is to be expected."""
+        if self.failures < 0.5:
+            return ""
+        return f"about {self.failures:.0f} ids will have no song after songs.max_attempts"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``--json``."""
@@ -61,13 +73,10 @@ class Estimate:
             f"{size_text(self.free_bytes)} are free",
             f"{self.attempts_per_song:.2f} attempts a song; of attempts pass: {rates}",
         ]
-        if self.failures >= 0.5:
-            lines.append(f"about {self.failures:.0f} ids will have no song after songs.max_attempts")
+        if self.failures_text:
+            lines.append(self.failures_text)
         if not self.fits:
-            lines.append(
-                "that does not fit; audio.format=flac, audio.channels=1, audio.sample_rate=22050 "
-                "or --no-audio take less"
-            )
+            lines.append(f"that does not fit; {TAKE_LESS}")
         return "\n".join(lines)
 
 

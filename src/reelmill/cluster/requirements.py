@@ -1,0 +1,79 @@
+"""What jobs need beside what Slurm gives: files that nodes see, programs, a number format their device has.
+
+Looked at before anything is queued; what would be found missing at night is refused now, with the fix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from reelmill.cache import cache_directory
+from reelmill.cluster.disks import disk_problem, disks_here
+from reelmill.cluster.settings import ClusterSettings
+from reelmill.config import Config
+from reelmill.corpus.settings import CorpusSettings
+from reelmill.errors import RequestError
+
+
+def refuse_unmakeable(config: Config, audio: bool, settings: ClusterSettings) -> None:
+    """RequestError if tasks with these ``settings`` could not make songs of ``config``, with ``audio`` or
+    without.
+
+    Programs and the soundfont are looked for here, unless nodes start another Python (a container, say).
+    """
+    problems = list(_wrong_precision(config, settings))
+    try:
+        if not settings.python:
+            require_programs(config, audio)
+    except RequestError as error:
+        problems.append(str(error))
+    if problems:
+        raise RequestError("\n".join(problems))
+
+
+def require_programs(config: Config, audio: bool) -> None:
+    """RequestError if what makes MIDI, and sound if there is to be any, is not on this machine."""
+    from reelmill.audio import abc2midi
+    from reelmill.audio.render import renderer
+
+    abc2midi.version()
+    if audio:
+        renderer(config.audio)
+
+
+def refuse_unseen(config: Config, settings: ClusterSettings, corpus: bool, audio: bool) -> None:
+    """RequestError if nodes do not see the ``corpus``, or the soundfont where there is to be ``audio``."""
+    places: dict[str, Path] = {}
+    if corpus:
+        places["corpus (corpus.directory, or REELMILL_CACHE)"] = _corpus_place(config.corpus)
+    if audio and not settings.python:
+        places |= _soundfont_place(config)
+    disks = disks_here()
+    problems = {what: disk_problem(place, settings.shared_disks, disks) for what, place in places.items()}
+    if any(problems.values()):
+        raise RequestError("\n".join(f"{what}: {problem}" for what, problem in problems.items() if problem))
+
+
+def _wrong_precision(config: Config, settings: ClusterSettings) -> Iterator[str]:
+    sampling = config.sampling
+    if sampling.precision == "int8" and sampling.device != "cpu" and settings.gpus_per_node:
+        yield (
+            f"sampling.precision = 'int8' runs on CPUs only, and cluster.gpus_per_node of generate is "
+            f"{settings.gpus_per_node}: use sampling.precision=bfloat16, or ask for no GPUs, "
+            "or sampling.device=cpu"
+        )
+
+
+def _corpus_place(settings: CorpusSettings) -> Path:
+    from reelmill.corpus.build import corpus_directory
+
+    return corpus_directory(settings)
+
+
+def _soundfont_place(config: Config) -> dict[str, Path]:
+    from reelmill.audio.soundfont import soundfont
+
+    path = soundfont(config.audio)
+    ours = config.audio.soundfont or path.is_relative_to(cache_directory())
+    return {"soundfont (audio.soundfont, or REELMILL_CACHE)": path} if ours else {}  # else each node's own

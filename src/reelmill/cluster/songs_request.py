@@ -1,0 +1,89 @@
+"""What is asked of a cluster when songs are asked for, and what that will take."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reelmill.cluster.settings import ClusterSettings
+from reelmill.config import Config, from_dict, to_dict
+from reelmill.settings import COMPUTE
+
+
+@dataclass(frozen=True)
+class Songs:
+    """What is asked for: so many songs of ``run`` in ``out``, by ``tasks`` tasks."""
+
+    run: Path
+    out: Path
+    songs: int
+    tasks: int
+    seed: int = 0
+    audio: bool = True
+    overrides: Sequence[str] = ()  # of sampling, songs and audio
+
+    def facts(self) -> dict[str, Any]:
+        """For ``job.json``."""
+        return {
+            "run": str(self.run.absolute()),
+            "songs": self.songs,
+            "seed": self.seed,
+            "audio": self.audio,
+            "overrides": list(self.overrides),
+        }
+
+
+def songs_of(job: Mapping[str, Any]) -> Songs:
+    """What a collect job's ``job.json`` says was asked for."""
+    return Songs(
+        run=Path(job["run"]),
+        out=Path(job["directory"]),
+        songs=job["songs"],
+        tasks=job["array_tasks"],
+        seed=job["seed"],
+        audio=job["audio"],
+        overrides=job["overrides"],
+    )
+
+
+def disk_line(songs: Songs, config: Config, settings: ClusterSettings, trained: bool) -> str:
+    """The disk that the songs will take, as a line for a person.
+
+    Their own shards tell it best, then the first songs of a ``trained`` model, then the settings.
+    """
+    from reelmill.songs.disk import describe_disk, disk_of_shards, foretell_disk
+
+    disk = disk_of_shards(songs.out, config, songs.songs, songs.audio)
+    if disk is not None:
+        return describe_disk(songs.out, songs.songs, disk, "as the shards that are there")
+    if not trained or settings.python:  # a container's Python may have programs that are not here
+        disk = foretell_disk(config, songs.songs, songs.audio)
+        return describe_disk(songs.out, songs.songs, disk, "estimated from the settings")
+    from reelmill.songs.estimate import estimate
+
+    overrides = [*songs.overrides, "sampling.device=cpu"]  # the nodes' device may not be here
+    found = estimate(songs.run, songs.out, songs.songs, overrides, audio=songs.audio, seed=songs.seed)
+    line = describe_disk(songs.out, songs.songs, found.disk, f"measured on the first {found.sample}")
+    return f"{line}; {found.failures_text}" if found.failures_text else line
+
+
+def run_settings(songs: Songs) -> Config:
+    """The settings that songs of a trained run will have."""
+    from reelmill.training.checkpoints import run_config
+
+    return from_dict(to_dict(run_config(songs.run)), str(songs.run), songs.overrides)
+
+
+def computed_as(config: Config, songs: Songs) -> Songs:
+    """``songs`` with what only says how ``config`` samples: a plan does not hold it, so tasks are told."""
+    hints = typing.get_type_hints(type(config.sampling), include_extras=True)
+    how = [
+        f"sampling.{key}={value}"
+        for key, value in to_dict(config.sampling).items()
+        if COMPUTE in getattr(hints[key], "__metadata__", ())
+    ]
+    return dataclasses.replace(songs, overrides=[*how, *songs.overrides])
