@@ -233,13 +233,13 @@ def _wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
 def _note_songs(notes: _Notes) -> None:
     from reelmill import durable
     from reelmill.sampling.engine import Engine
-    from reelmill.songs import commit, generate, pool, produce, shards, tars, worker
+    from reelmill.songs import commit, generate, machine, pool, shards, tars, worker
 
     def step(name: str, *_: Any, **__: Any) -> None:
         notes.values[_STEP] = FIRST_STEPS.index(name) + 1
 
     for name in FIRST_STEPS:
-        owner = produce if name.endswith("fingerprint") else generate
+        owner = machine if name.endswith("fingerprint") else generate
         notes.at(owner, name, functools.partial(step, name))
     notes.at(worker.Worker, "run", lambda _: notes.values.__setitem__(PHASES.index(START_UP), 0))
     notes.around(Engine, "step", SAMPLING)

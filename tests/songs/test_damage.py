@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reelmill import durable
+from reelmill.songs import shares
 from reelmill.songs.generate import generate
 from reelmill.songs.shards import manifest_path, tar_path
 from reelmill.songs.verify import verify
@@ -112,6 +113,38 @@ def test_verify_names_the_damage_and_generate_heals_it(songs: Path, reference: P
     assert outcome.complete and set(outcome.made) <= {3, 5}
     assert verify(songs, processes=1).intact
     assert tars(songs) == tars(reference) and manifests(songs) == manifests(reference)
+
+
+def test_one_command_heals_all_damage_that_it_can_see_a_sign_of(songs: Path, reference: Path) -> None:
+    """What is missing shows at once; a byte that rots shows only to who reads everything."""
+    (songs / TEXT).unlink()
+    rot_a_byte(songs / "audio/shard-000001.tar")
+    rot_a_byte(songs / "text/shard-000006.tar")
+    outcome = generate(songs, progress=False)
+    assert outcome.complete and outcome.made == [1, 3, 6]
+    assert {line.split(":")[0].removeprefix(f"{songs}/") for line in outcome.damaged} >= {
+        TEXT,
+        "audio/shard-000001.tar",
+        "text/shard-000006.tar",
+    }
+    assert verify(songs, processes=1).intact
+    assert tars(songs) == tars(reference) and manifests(songs) == manifests(reference)
+
+
+def test_what_was_killed_in_time_is_not_read_again(songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Going on costs no reading of what is there: nothing speaks of damage."""
+    read: list[int] = []
+    monkeypatch.setattr(shares, "examine", lambda _directory, number, *_: read.append(number))
+    for path in songs.glob("*/shard-000003.*"):
+        path.unlink()
+    assert generate(songs, progress=False).made == [3]
+    assert not read
+
+
+def test_files_that_hide_are_none_of_ours(songs: Path) -> None:
+    """A file system on the network leaves such names where an open file was removed."""
+    (songs / "audio" / ".nfs000000000a1b2c3d00000001").write_bytes(b"?")
+    assert verify(songs, processes=1).intact
 
 
 def test_what_does_not_belong_is_named(songs: Path) -> None:

@@ -1,5 +1,7 @@
 """Kill a worker at any moment: what is there counts or does not, and the next one makes the same corpus."""
 
+import json
+import os
 import random
 import signal
 import time
@@ -79,6 +81,22 @@ def test_two_workers_on_every_shard_do_no_harm(
     assert sum(len(outcome.made) for outcome in outcomes) >= 8
     assert tars(out) == tars(reference) and manifests(out) == manifests(reference)
     assert verify(out).intact
+
+
+def test_what_a_dead_machine_holds_is_made_by_who_is_left(
+    run: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease is fresh, so that nobody can know yet; nobody ends before it has expired."""
+    monkeypatch.setattr(leases, "EXPIRY", 3.0)
+    out = tmp_path / "songs"
+    (out / "leases").mkdir(parents=True)
+    lease = {"host": "deadnode", "pid": 1, "started": "1", "share": "1/2"}
+    for shard in (1, 4):  # one of others and one of its own
+        (out / "leases" / f"shard-{shard:06d}.json").write_text(json.dumps(lease))
+        os.utime(out / "leases" / f"shard-{shard:06d}.json", (time.time() + 2,) * 2)
+    outcome = generate(run, out, songs=SONGS, shard=(0, 2), audio=False, progress=False)
+    assert outcome.complete and outcome.remaining == 0 and sorted(outcome.made) == list(range(8))
+    assert tars(out) == tars(reference, "text")
 
 
 @pytest.mark.parametrize("kind", ["text", "audio"])

@@ -205,6 +205,52 @@ def test_a_lease_is_renewed_with_what_is_done(tmp_path: Path, monkeypatch: pytes
             time.sleep(0.02)
 
 
+def leased_elsewhere(directory: Path, shard: int, seconds: float = 0.0) -> Path:
+    """A lease of another machine, last renewed ``seconds`` ago."""
+    path = directory / "leases" / f"shard-{shard:06d}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"host": "deadnode", "pid": 1, "started": "1", "share": "1/2"}))
+    os.utime(path, (time.time() - seconds,) * 2)
+    return path
+
+
+def test_a_dead_helpers_shard_is_waited_for_and_made(tmp_path: Path) -> None:
+    path = leased_elsewhere(tmp_path, 1)
+    share = Share(tmp_path, PLAN, (0, 2), TEXT)
+    with Leases(tmp_path, "0/2") as leases:
+        assert [work.shard for work in hand_out(share, leases)] == [0, 2, 4, 5, 3]
+        assert share.waits and not hand_out(share, leases)
+        leased_elsewhere(tmp_path, 1, leases_module.EXPIRY + 1)
+        assert [work.shard for work in hand_out(share, leases)] == [1]
+        assert not share.waits
+    assert not path.exists()
+
+
+def test_a_living_helpers_shard_is_not_waited_for_but_taken_if_it_is_given_back(tmp_path: Path) -> None:
+    path = leased_elsewhere(tmp_path, 1, 20.0)
+    share = Share(tmp_path, PLAN, (0, 2), TEXT)
+    with Leases(tmp_path, "0/2") as leases:
+        hand_out(share, leases)
+        assert share.waits
+        leased_elsewhere(tmp_path, 1, 3.0)  # as its holder renews it
+        assert not hand_out(share, leases)
+        assert not share.waits
+        path.unlink()
+        assert [work.shard for work in hand_out(share, leases)] == [1]
+        commit(tmp_path, 1)
+        leases.release(1)
+        assert not hand_out(share, leases) and not share.waits
+
+
+def test_a_shard_that_others_finish_is_not_waited_for(tmp_path: Path) -> None:
+    leased_elsewhere(tmp_path, 1)
+    share = Share(tmp_path, PLAN, (0, 2), TEXT)
+    with Leases(tmp_path, "0/2") as leases:
+        hand_out(share, leases)
+        commit(tmp_path, 1)  # and its maker died before it gave the lease back
+        assert not hand_out(share, leases) and not share.waits
+
+
 def test_a_torn_lease_is_no_obstacle(tmp_path: Path) -> None:
     path = tmp_path / "leases" / "shard-000002.json"
     path.parent.mkdir()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 
 def progress(job: Mapping[str, Any], environ: Mapping[str, str]) -> int:
-    """Training: the step of the newest checkpoint. Generation: the shards there, of the task's own share if
-    it is one of an array under Slurm.
+    """Training: the step of the newest checkpoint. Generation: the shards there; for a task of an array under
+    Slurm those of its own share and those of others that it has made.
     """
     place = Path(job["directory"])
     if job["stage"] == "train":
@@ -34,10 +35,19 @@ def newest_checkpoint(run: Path) -> int:
 
 
 def finished_shards(songs: Path, share: int, shares: int) -> int:
-    """How many shards of one share (of ``shares``) have their manifests, text and audio counted apart."""
+    """How many shards have their manifests that are of one share (of ``shares``) or were made by its worker,
+    text and audio counted apart.
+    """
     return sum(
-        int(manifest.stem.removeprefix("shard-")) % shares == share
+        int(manifest.stem.removeprefix("shard-")) % shares == share or _maker(manifest) == f"{share}/{shares}"
         for half in ("text", "audio")
         for manifest in (songs / half).glob("shard-*.json")
         if manifest.stem.removeprefix("shard-").isdigit()
     )
+
+
+def _maker(manifest: Path) -> str:
+    try:
+        return str(json.loads(manifest.read_text(encoding="utf-8"))["made_by"]["share"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

@@ -41,6 +41,11 @@ class Chains:
         self._most_judging = 2 * engine.slots + 64
 
     @property
+    def slots(self) -> int:
+        """How many attempts are sampled at once."""
+        return self._engine.slots
+
+    @property
     def room(self) -> int:
         """How many more songs can be begun without any waiting for a slot."""
         return self._engine.free - len(self._retries)

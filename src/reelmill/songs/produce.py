@@ -12,13 +12,11 @@ import reelmill
 from reelmill import durable
 from reelmill.audio.encode import extension
 from reelmill.config import Config
-from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
-from reelmill.sampling.engine import Engine
-from reelmill.songs.fingerprint import audio_fingerprint, differing, same_bytes, text_fingerprint
 from reelmill.songs.leases import Leases, read_lease
+from reelmill.songs.machine import Machine
 from reelmill.songs.outcome import Outcome, count_half
-from reelmill.songs.plan import Plan, grow_plan, plan_path, read_plan
+from reelmill.songs.plan import Plan
 from reelmill.songs.pool import Pool
 from reelmill.songs.progress import Progress
 from reelmill.songs.publishing import published_live
@@ -27,7 +25,6 @@ from reelmill.songs.shares import Share
 from reelmill.songs.worker import Made, Worker
 
 _log = logging.getLogger(__name__)
-_POLL = 1.0  # seconds between two looks at shards that somebody else is making
 
 
 def produce(
@@ -55,32 +52,13 @@ def produce(
     needed = [kind for kind in halves if share.needs(kind)]
     if needed:
         with Pool(config.audio if "audio" in halves else None) as pool:
-            engine = None
-            if "text" in needed and model is not None:
-                fingerprint = text_fingerprint(model, config.sampling, plan.seed, pool)
-                require_same_bytes(directory, "text", fingerprint)
-                engine = Engine(model, config.sampling, plan.seed)
+            machine = Machine(directory, plan, config, model if "text" in halves else None, pool)
+            if "text" in needed:
+                machine.engine()
             if "audio" in needed:
-                require_same_bytes(directory, "audio", audio_fingerprint(config.audio, pool))
-            made = _work(directory, plan, config, share, pool, engine, shard, progress)
+                machine.check_sound()
+            made = _work(directory, plan, config, share, machine, shard, progress)
     return _outcome(directory, plan, share, shard, made, time.monotonic() - began)
-
-
-def require_same_bytes(directory: Path, half: Kind, seen: dict[str, str]) -> None:
-    """Refuse to work where this machine would make other bytes than the plan's other workers.
-
-    The first worker of a half writes its fingerprint into the plan; of several, one comes first.
-    """
-    planned = read_plan(directory).fingerprint.get(half)
-    if planned is None:
-        planned = grow_plan(directory, fingerprint={half: seen}).fingerprint[half]
-    lines = differing(planned, seen)
-    if not same_bytes(planned, seen):
-        raise RequestError(
-            f"{plan_path(directory)}: this machine would not make the same {half}: {'; '.join(lines)}"
-        )
-    if lines:
-        _log.warning("the same bytes, but %s", "; ".join(lines))
 
 
 def tidy(directory: Path) -> None:
@@ -100,8 +78,7 @@ def _work(
     plan: Plan,
     config: Config,
     share: Share,
-    pool: Pool,
-    engine: Engine | None,
+    machine: Machine,
     shard: tuple[int, int],
     visible: bool,
 ) -> Made:
@@ -111,22 +88,15 @@ def _work(
         "pid": os.getpid(),
         "share": name,
         "reelmill": reelmill.__version__,
-        "device": str(engine.device) if engine else "",
     }
-    made = Made()
     with (
         published_live(directory, plan, config.tracking),
         Leases(directory, name) as leases,
         Progress(plan, share.songs, visible) as progress,
     ):
-        while True:
-            worker = Worker(
-                directory, plan, share, leases, pool, engine, extension(config.audio), made_by, progress.count
-            )
-            made.add(worker.run())
-            if not share.waits or made.faults:
-                return made
-            time.sleep(_POLL)
+        return Worker(
+            directory, plan, share, leases, machine, extension(config.audio), made_by, progress.count
+        ).run()
 
 
 def _outcome(

@@ -3,11 +3,19 @@
 Worker I of K owns shards I, I+K, I+2K …. Whoever has finished with those takes over others from the far end,
 so that owner and helper meet in the middle. The disk alone says what is made; nothing is remembered here that
 it does not have.
+
+What is in other hands is looked at again as long as there is anything to do or to wait for. Own shards are
+waited for until they are made, whoever makes them: the share is done then and not before. A shard of others
+is waited for until its lease has been renewed, which takes seconds and shows that its holder lives, or is
+given back, or has expired (``leases.EXPIRY``); then it is made here. So nobody stands idle beside a task that
+is merely slow, and no shard is left in the hands of a dead one as long as anybody is at work.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +23,12 @@ from pathlib import Path
 from reelmill.audio.encode import extension
 from reelmill.errors import DamagedError
 from reelmill.songs.examine import examine
-from reelmill.songs.leases import Leases
+from reelmill.songs.leases import EXPIRY, RENEWALS, Leases, file_server_now, read_lease
 from reelmill.songs.plan import Plan
 from reelmill.songs.shards import Kind, check, manifest_path, read_manifest, shard_numbers
 
 _CHECKS_AT_ONCE = 4
+_LOOKS = 20  # at leases of others a second, at most, for there may be thousands, and thousands who look
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +46,10 @@ class Share:
     """Hands out the work of worker ``shard[0]`` of ``shard[1]``; ``halves`` are the kinds it is to make.
 
     The own share is examined at once: ``damaged`` says what is wrong with shards that are there and do not
-    count. A tar that its manifest agrees with in size and time is trusted as long as anything is missing. If
-    nothing seems to be, all is read as ``verify`` does: whoever asks again may have reason to doubt it.
+    count. A tar that its manifest agrees with in size and time is trusted as long as anything is missing, for
+    a worker that goes on after a kill should not read all it has made. If nothing seems to be, all is read as
+    ``verify`` does: whoever asks again may have reason to doubt it. Where damage was found the rest is read,
+    too, once that is made good (``doubt``).
     """
 
     def __init__(
@@ -52,46 +63,50 @@ class Share:
         self._directory, self._plan, self._halves, self._take_over = directory, plan, halves, take_over
         self._doubted: set[int] = set()
         self.own = range(shard[0], plan.shards, shard[1])
-        found = self._examine()
-        if not any(found.values()):
-            self._doubted = set(self.own)
-            found = self._examine()
-        self.damaged = [problem for problems in found.values() for problem in problems.values() if problem]
-        self._missing = [number for number, problems in found.items() if problems]
-        self._doubted &= set(self._missing)
-        self._own = deque(self._missing)
-        self._elsewhere: deque[int] = deque()  # own shards that somebody else is making
+        self.damaged: list[str] = []
+        self._missing: list[int] = []
+        self._own: deque[int] = deque()
+        self._elsewhere: dict[int, float] = {}  # shards in other hands, and when their leases were renewed
+        self._living: set[int] = set()  # those of them whose leases have been renewed since
         self._others: deque[int] | None = None
+        self._next_look = 0.0
+        self._examine(self.own)
+        if not self._missing:
+            self._examine(self.own, in_full=True)
+            self._untouched: list[int] = []  # of the own shards, what nobody has read in full
+        else:
+            self._untouched = [number for number in self.own if number not in self._missing]
 
     @property
     def waits(self) -> bool:
-        """Whether own shards may have to be handed out later, because somebody else is making them now."""
-        return bool(self._elsewhere or self._own)
+        """Whether shards may have to be handed out later: those in other hands, for as long as the module
+        says.
+        """
+        return bool(self._own or self._others) or any(
+            number in self.own or number not in self._living for number in self._elsewhere
+        )
 
     def next(self, leases: Leases) -> Work | None:
         """The next shard to make, under a lease of ours; None if there is nothing to begin now."""
-        while self._own:
-            work = self._work(self._own.popleft())
-            if work and leases.take(work.shard):
-                return work
-            if work:
-                self._elsewhere.append(work.shard)
-        while self._take_over and self._list_others():
-            work = self._work(self._list_others().popleft())
-            if work and leases.take(work.shard):
-                return work
-        for _ in range(len(self._elsewhere)):
-            work = self._work(self._elsewhere.popleft())
-            if work and leases.take(work.shard):
-                return work
-            if work:
-                self._elsewhere.append(work.shard)
-        return None
+        for waiting in (self._own, self._list_others() if self._take_over else deque[int]()):
+            while waiting:
+                if work := self._take(waiting.popleft(), leases):
+                    return work
+        return self._look_again(leases)
 
     def again(self, work: Work) -> None:
-        """Take back work that came to nothing; whoever has taken over a shard leaves it to its owner."""
+        """Take back work that came to nothing."""
         if work.shard in self.own:
             self._own.append(work.shard)
+        elif self._others is not None:
+            self._others.append(work.shard)
+
+    def doubt(self) -> list[str]:
+        """Once all is made: what is wrong with the own shards that have only been looked at so far, which is
+        handed out then. They are read if damage was found among the others, and once.
+        """
+        rest, self._untouched = self._untouched, []
+        return self._examine(rest, in_full=True) if self.damaged else []
 
     @property
     def songs(self) -> int:
@@ -117,6 +132,33 @@ class Share:
         text, audio = "text" in problems, "audio" in problems
         return Work(shard=number, first=first, count=count, text=text, audio=audio)
 
+    def _take(self, number: int, leases: Leases) -> Work | None:
+        """The work on a shard, under a lease of ours; None if it is made or in other hands."""
+        work = self._work(number)
+        if work is None or leases.take(number):
+            return work
+        lease = read_lease(self._directory, number)
+        self._elsewhere[number] = lease.renewed if lease else 0.0
+        return None
+
+    def _look_again(self, leases: Leases) -> Work | None:
+        """Take one of the shards that were in other hands, if it has been given back or its lease expired."""
+        if time.monotonic() < self._next_look:
+            return None
+        now = file_server_now(self._directory)
+        for number, renewed in list(self._elsewhere.items()):
+            lease = read_lease(self._directory, number, now) if self._work(number) else None
+            if lease and lease.live:
+                if lease.renewed != renewed:
+                    self._living.add(number)
+                continue
+            del self._elsewhere[number]
+            self._living.discard(number)
+            if work := self._take(number, leases):
+                return work
+        self._next_look = time.monotonic() + min(len(self._elsewhere) // _LOOKS, EXPIRY / RENEWALS)
+        return None
+
     def _list_others(self) -> deque[int]:
         if self._others is None:
             begun = set.intersection(*(shard_numbers(self._directory, kind) for kind in self._halves))
@@ -126,9 +168,19 @@ class Share:
             )
         return self._others
 
-    def _examine(self) -> dict[int, dict[Kind, str]]:
+    def _examine(self, numbers: Iterable[int], in_full: bool = False) -> list[str]:
+        """Look at shards and note which have to be made; what is wrong with those that are there."""
+        numbers = list(numbers)
+        self._doubted |= set(numbers) if in_full else set()
         with ThreadPoolExecutor(_CHECKS_AT_ONCE) as threads:
-            return dict(zip(self.own, threads.map(self._problems, self.own), strict=True))
+            found = dict(zip(numbers, threads.map(self._problems, numbers), strict=True))
+        missing = [number for number in numbers if found[number]]
+        damaged = [problem for number in missing for problem in found[number].values() if problem]
+        self._doubted -= set(numbers) - set(missing)
+        self._missing += missing
+        self._own += missing
+        self.damaged += damaged
+        return damaged
 
     def _problems(self, number: int) -> dict[Kind, str]:
         """Why the halves of a shard do not count, those that do left out; see ``_problem``."""

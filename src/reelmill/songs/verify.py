@@ -118,7 +118,8 @@ def _strays(directory: Path, plan: Plan) -> Iterator[str]:
         if not (directory / kind).is_dir():
             continue
         for path in sorted((directory / kind).iterdir()):
-            if path.name not in expected and not durable.is_temporary(path):
+            # Ours that are unfinished hide, and so do files that a network's file system keeps for a while.
+            if path.name not in expected and not path.name.startswith("."):
                 yield f"{path}: not a file of this plan; remove it"
 
 

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from reelmill.errors import DamagedError
-from reelmill.sampling.engine import Engine
 from reelmill.songs.chains import Chains
 from reelmill.songs.commit import AGAIN, Committer, InHand
 from reelmill.songs.leases import Leases
+from reelmill.songs.machine import Machine
 from reelmill.songs.plan import Plan
-from reelmill.songs.pool import Pool
 from reelmill.songs.shares import Share, Work
 from reelmill.songs.song import Song, empty_tally
 from reelmill.songs.stored import stored_songs
@@ -32,7 +31,9 @@ _log = logging.getLogger(__name__)
 
 _LOOK_AGAIN = 1.0  # seconds between two looks for work where there was none
 _HOPELESS = 128  # attempts
-_BACKLOG = 2000  # songs that may wait for the committer before the sampler does
+# Songs are written in order, and one that takes many attempts holds up those behind it. So many times the
+# slots may be finished meanwhile: with half of it slots stand empty, with twice of it a kill costs the double.
+_LAGGARD = 8
 
 
 @dataclass
@@ -46,18 +47,9 @@ class Made:
     faults: list[str] = field(default_factory=list)  # of the machine; what they kept from being made is left
     sampling_seconds: float = 0.0
 
-    def add(self, other: Made) -> None:
-        """Add what a later worker has made."""
-        self.shards += other.shards
-        self.songs += other.songs
-        self.failed += other.failed
-        self.faults += other.faults
-        self.attempts = {name: count + other.attempts[name] for name, count in self.attempts.items()}
-        self.sampling_seconds += other.sampling_seconds
-
 
 class Worker:
-    """Makes the work that ``share`` hands out; without an ``engine`` only sound, of songs that are there."""
+    """Makes the work that ``share`` hands out; where ``machine`` has no engine only sound of stored songs."""
 
     def __init__(
         self,
@@ -65,23 +57,23 @@ class Worker:
         plan: Plan,
         share: Share,
         leases: Leases,
-        pool: Pool,
-        engine: Engine | None,
+        machine: Machine,
         extension: str,
         made_by: dict[str, Any],
         on_song: Callable[[Song], None],
     ) -> None:
         self.made = Made()
         self._directory, self._plan, self._share, self._leases = directory, plan, share, leases
-        self._chains = Chains(engine, pool, plan) if engine else None
-        self._on_song, self._pool = on_song, pool
+        self._machine, self._pool, self._on_song = machine, machine.pool, on_song
+        self._chains: Chains | None = None
+        self._made_by = {**made_by, "device": ""}
         self._begun: list[InHand] = []
         self._to_begin: deque[tuple[int, Future[Song]]] = deque()
         self._next_look = 0.0
         self._warned = False
         self._changed = threading.Event()
         self._committer = Committer(
-            directory, pool, extension, made_by, self._stages, self._take_song, self._take_shard
+            directory, self._pool, extension, self._made_by, self._stages, self._take_song, self._take_shard
         )
 
     def run(self) -> Made:
@@ -108,18 +100,31 @@ class Worker:
         if self._committer.error:
             return False
         self._fill()
-        congested = self._committer.backlog > _BACKLOG and not self._committer.starved
-        if self._chains and self._chains.active and not congested:
+        if self._chains and self._chains.active and not self._held_back(self._chains):
             began = time.monotonic()
             self._chains.advance()
             self._warn_if_hopeless(self._chains)
             self.made.sampling_seconds += time.monotonic() - began
-        elif self._committer.in_hand:
-            self._changed.wait(0.05)
+        elif self._committer.in_hand or (self._share.waits and not self.made.faults):
+            self._changed.wait(0.01)
             self._changed.clear()
         else:
-            return False
+            return self._doubts()
         return True
+
+    def _held_back(self, chains: Chains) -> bool:
+        """Whether sampling has to wait for the disk, or for the pool's recording.
+
+        What is finished and not written lies in memory, and is lost with this process.
+        """
+        return self._committer.backlog > chains.slots and not self._committer.starved
+
+    def _doubts(self) -> bool:
+        """Whether reading what was only looked at so far brings new work."""
+        problems = self._share.doubt()
+        for problem in problems:
+            _log.warning("%s; it is made again", problem)
+        return bool(problems)
 
     def _warn_if_hopeless(self, chains: Chains) -> None:
         made = chains.tally["made"]
@@ -128,16 +133,25 @@ class Worker:
             _log.warning("none of the first %d attempts is a song; the last: %s", made, chains.last_reason)
 
     def _fill(self) -> None:
-        """Begin songs while slots are free and what is finished does not pile up."""
-        while self._committer.backlog <= _BACKLOG and (self._chains is None or self._chains.room > 0):
+        """Begin songs while slots are free and what is finished does not pile up.
+
+        A shard is begun, and leased, no sooner than a slot is free for its first song: only so few are in
+        hand as the slots need, and a kill costs no more.
+        """
+        while self._may_begin():
             if self._to_begin and self._chains:
                 self._chains.begin(*self._to_begin.popleft())
             elif not self._open_shard():
                 return
 
+    def _may_begin(self) -> bool:
+        chains = self._chains
+        if chains is None or not chains.active:  # nothing is being sampled
+            return bool(self._to_begin) or self._committer.in_hand < 2
+        finished = self._committer.backlog
+        return chains.room > 0 and finished <= _LAGGARD * chains.slots and not self._held_back(chains)
+
     def _open_shard(self) -> bool:
-        if self._chains is None and self._committer.in_hand > 1:
-            return False
         if time.monotonic() < self._next_look:
             return False
         work = self._share.next(self._leases)
@@ -162,13 +176,23 @@ class Worker:
                 for song in stored:
                     songs[song.id].set_result(song)
         except DamagedError as error:
-            if not work.text and self._chains is None:
+            if not work.text and not self._machine.samples:
                 self._give_up(work, str(error))
                 return None
         unknown = {song: future for song, future in songs.items() if not future.done()}
+        if unknown:
+            self._begin_sampling()
+        if work.audio:
+            self._machine.check_sound()
         self._to_begin.extend(unknown.items())
         work = replace(work, text=work.text or bool(unknown))
         return InHand(work=work, songs=deque(songs.values()), attempts_before=before)
+
+    def _begin_sampling(self) -> None:
+        engine = None if self._chains else self._machine.engine()
+        if engine:
+            self._chains = Chains(engine, self._pool, self._plan)
+            self._made_by["device"] = str(engine.device)
 
     def _stages(self) -> dict[str, float]:
         """Seconds so far: of the clock for sampling, of processors for what the pool does."""

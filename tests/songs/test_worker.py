@@ -1,0 +1,99 @@
+"""A worker has no more in hand than its slots need, whatever holds it up."""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from reelmill.songs import shards
+from reelmill.songs.direct import DirectFile
+from reelmill.songs.generate import generate
+from reelmill.songs.leases import read_leases
+from reelmill.songs.verify import verify
+from tests.songs.conftest import SONGS, tars
+
+SLOTS, PER_SHARD = 4, 8
+_STILL = 1.5  # seconds without anything new, after which nothing more is expected
+
+
+class Stuck(DirectFile):
+    """A disk that takes nothing until it is let go."""
+
+    go = threading.Event()
+
+    def write(self, data: bytes | memoryview) -> int:
+        self.go.wait()
+        return super().write(data)
+
+
+@contextmanager
+def stuck_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(shards, "DirectFile", Stuck)
+    Stuck.go.clear()
+    try:
+        yield
+    finally:
+        Stuck.go.set()
+
+
+def most_leases(directory: Path) -> int:
+    """How many shards are in hand once their number has not changed for a while."""
+    seen, since = 0, time.monotonic()
+    while not seen or time.monotonic() - since < _STILL:
+        now = len(read_leases(directory))
+        if now != seen:
+            seen, since = now, time.monotonic()
+        time.sleep(0.05)
+    return seen
+
+
+@pytest.mark.parametrize("audio", [False, True])
+def test_a_slow_disk_holds_the_sampler_back(
+    run: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, audio: bool
+) -> None:
+    """Songs in hand: those in slots, as many that are finished, and one shard that is begun."""
+    out = tmp_path / "songs"
+    with ThreadPoolExecutor(1) as thread:
+        with stuck_disk(monkeypatch):
+            working = thread.submit(
+                generate,
+                run,
+                out,
+                songs=SONGS,
+                audio=audio,
+                overrides=[f"sampling.slots={SLOTS}"],
+                progress=False,
+            )
+            held = most_leases(out)
+        assert working.result().complete
+    assert held <= 2 * SLOTS // PER_SHARD + 2
+    assert tars(out) == tars(reference, *(["text", "audio"] if audio else ["text"]))
+
+
+def test_what_has_text_is_taken_up_shard_by_shard(
+    songs: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing to sample, so nothing to begin early."""
+    shutil.rmtree(songs / "audio")
+    with ThreadPoolExecutor(1) as thread:
+        with stuck_disk(monkeypatch):
+            working = thread.submit(generate, songs, overrides=[f"sampling.slots={SLOTS}"], progress=False)
+            held = most_leases(songs)
+        assert working.result().complete
+    assert held <= 2
+    assert tars(songs) == tars(reference)
+
+
+def test_where_sound_is_made_first_text_can_follow(songs: Path, reference: Path) -> None:
+    """Of one's own shards only sound is missing; a shard of others has lost its text as well."""
+    (songs / "audio" / "shard-000000.json").unlink()
+    (songs / "text" / "shard-000003.tar").write_bytes(b"")
+    (songs / "audio" / "shard-000003.json").unlink()
+    outcome = generate(songs, shard=(0, 2), progress=False)
+    assert outcome.complete and sorted(outcome.made) == [0, 3]
+    assert verify(songs).intact and tars(songs) == tars(reference)
