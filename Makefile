@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint bench chaos-train chaos-generate clean slurm-up slurm-down
+.PHONY: help setup demo test lint bench bench-corpora chaos-train chaos-generate clean slurm-up slurm-down
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,9 @@ lint: $(READY)  ## ruff and mypy
 
 bench: $(READY)  ## The figures of the README, each beside what it is compared with, in one run
 	$(BIN)/python tests/benchmarks/run.py
+
+bench-corpora: $(READY)  ## 100,000 songs without sound and 5,000 with it (50 GB): what they take and what comes out
+	$(BIN)/python tests/benchmarks/corpora.py
 
 chaos-train: $(READY)  ## Kill training in every phase, many times; the weights must be the undisturbed run's
 	$(BIN)/python tests/chaos/train.py

@@ -15,9 +15,11 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
+from typing import Literal
 
 import torch
 from table import Row, at_least, row, table
+from torch import nn
 from trained import trained
 
 from reelmill.corpus.vocabulary import END, Vocabulary
@@ -25,13 +27,16 @@ from reelmill.evaluation import encode_marked
 from reelmill.model import TrainedModel, new_network
 from reelmill.sampling.cell import SamplingCell
 from reelmill.sampling.engine import Attempt, Engine
-from reelmill.sampling.reference import sample
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.training.checkpoints import find_checkpoint, load_model
 from reelmill.training.held_out import read_test_tunes
 from reelmill.training.settings import ModelSettings
 
-SLOTS, SONGS, ROUNDS = 256, 2048, 3
+Precision = Literal["float32", "bfloat16", "int8"]
+INT8: Precision = "int8"
+BFLOAT16: Precision = "bfloat16"
+SLOTS, SONGS, ROUNDS = 256, 2048, 7
+PLAIN_CHARACTERS = 1000
 WEIGHTS = 4 * 1024 * 1024  # of the recurrent product
 
 
@@ -45,28 +50,58 @@ def model() -> TrainedModel:
     return TrainedModel(network.eval(), vocabulary, settings)
 
 
-def engine_rate(one: TrainedModel, precision: str) -> float:
+def engine_rate(one: TrainedModel, precision: Precision) -> float:
     """Characters of songs a CPU second."""
-    engine = Engine(one, SamplingSettings(precision=precision, slots=SLOTS), seed=3)
-    waiting = [Attempt(song) for song in reversed(range(SONGS))]
+    engine = Engine(one, SamplingSettings(precision=precision, slots=SLOTS, device="cpu"), seed=3)
     began = time.process_time()
+    _sample(engine, SONGS)
+    return engine.characters / (time.process_time() - began)
+
+
+def _sample(engine: Engine, songs: int) -> None:
+    waiting = [Attempt(song) for song in reversed(range(songs))]
     while waiting or engine.active:
         while waiting and engine.free:
             engine.submit(waiting.pop())
         engine.step()
-    return engine.characters / (time.process_time() - began)
+
+
+def cuda_rows(one: TrainedModel) -> list[Row]:
+    """A CUDA device in bfloat16 with its default slots, beside the product alone; by the clock."""
+    engine = Engine(one, SamplingSettings(precision="bfloat16", device="cuda"), seed=3)
+    _sample(engine, engine.slots)  # the graph is captured
+    done, began = engine.characters, time.monotonic()
+    _sample(engine, 16 * engine.slots)
+    rate = (engine.characters - done) / (time.monotonic() - began)
+    state = torch.randn(engine.slots, 1024, device="cuda", dtype=torch.bfloat16)
+    weight = torch.randn(4096, 1024, device="cuda", dtype=torch.bfloat16)
+    for count in (100, 2000):  # the first to warm up
+        torch.cuda.synchronize()
+        began = time.monotonic()
+        for _ in range(count):
+            _ = state @ weight.t()
+        torch.cuda.synchronize()
+    limit = count * engine.slots / (time.monotonic() - began)
+    name = f"sampling, bfloat16, {torch.cuda.get_device_name()}"
+    return [row(name, rate, "characters/s", "bfloat16 product alone", rate / limit)]
 
 
 def plain_rate(one: TrainedModel) -> float:
-    """Characters a CPU second of the lab's loop, one song at a time."""
-    settings = SamplingSettings(max_length=300)
-    began, characters = time.process_time(), 0
-    for song in range(2):
-        characters += len(sample(one, settings, 3, Attempt(song)).text)
-    return characters / (time.process_time() - began)
+    """Characters a CPU second of the lab's loop: one song at a time, each character drawn by multinomial."""
+    embedding = nn.Embedding(one.vocabulary.size, 256)
+    lstm = nn.LSTM(256, 1024, batch_first=True)
+    output = nn.Linear(1024, one.vocabulary.size)
+    current, state, text = torch.tensor([[0]]), None, []
+    began = time.process_time()
+    with torch.inference_mode():
+        for _ in range(PLAIN_CHARACTERS):
+            hidden, state = lstm(embedding(current), state)
+            current = torch.multinomial(torch.softmax(output(hidden).squeeze(0), dim=-1), num_samples=1)
+            text.append(int(current))
+    return len(text) / (time.process_time() - began)
 
 
-def held_out_bits(run: Path, precision: str) -> float:
+def held_out_bits(run: Path, precision: Precision) -> float:
     """Bits a character on the run's test tunes, all read at once by the cell that the engine samples with."""
     one = load_model(run)
     tunes, _ = encode_marked(read_test_tunes(run, find_checkpoint(run)), one.vocabulary)
@@ -101,8 +136,8 @@ def rows() -> list[Row]:
     one = model()
     measured = [
         {
-            "int8": engine_rate(one, "int8"),
-            "bfloat16": engine_rate(one, "bfloat16"),
+            "int8": engine_rate(one, INT8),
+            "bfloat16": engine_rate(one, BFLOAT16),
             "plain": plain_rate(one),
             "limit": product_rate(torch.bfloat16),
         }
@@ -111,7 +146,7 @@ def rows() -> list[Row]:
     middle = {name: sorted(each[name] for each in measured)[ROUNDS // 2] for name in measured[0]}
     gigaflops = middle["limit"] * 2 * WEIGHTS / 1e9
     found = []
-    for precision in ("int8", "bfloat16"):
+    for precision in (INT8, BFLOAT16):
         name, unit = f"sampling, {precision}", "characters/CPU s"
         beside_plain = [each[precision] / each["plain"] for each in measured]
         beside_limit = [each[precision] / each["limit"] for each in measured]
@@ -119,7 +154,7 @@ def rows() -> list[Row]:
         limit = f"bfloat16 product alone ({gigaflops:.0f} GFLOP/s)"
         found.append(row(name, middle[precision], unit, limit, **at_least(0.8, beside_limit)))
     found.append(row("the lab's loop", middle["plain"], "characters/CPU s"))
-    exact, low = (held_out_bits(trained(), precision) for precision in ("float32", "int8"))
+    exact, low = held_out_bits(trained(), "float32"), held_out_bits(trained(), INT8)
     found.append(
         {
             **row("held-out bits a character, int8", low, "", f"float32 ({exact:.4f})", low / exact),
@@ -127,7 +162,7 @@ def rows() -> list[Row]:
             "met": low - exact < 0.005,
         }
     )
-    return found
+    return found + (cuda_rows(one) if torch.cuda.is_available() else [])
 
 
 if __name__ == "__main__":

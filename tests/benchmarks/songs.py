@@ -2,7 +2,8 @@
 
 One `reelmill generate` at a time makes songs of a properly trained model of full size
 (``configs/irish-tuned.yaml``, trained first if it is not there) and is stopped when its time is up. What
-counts is songs in finished shards over all of its time, imports and the last unfinished shards included.
+counts is songs in finished shards over all of its time, imports and the last unfinished shards included. The
+variants run for minutes only; their rate is that from the first finished shard to the last.
 Full-size WAVs would fill the disk in minutes, so a shard's audio is emptied (a hole is punched into it) once
 it has been committed and synced; its manifest stays. Mean lengths stand beside those of the training tunes: a
 model that makes short songs would make many.
@@ -27,11 +28,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from memory import watched
 from table import Row, row, table
 from trained import RUN, trained
 
 from reelmill.songs.outcome import count_half
 from reelmill.songs.plan import read_plan
+from reelmill.songs.shards import Kind
 from reelmill.songs.tunes import read_tunes
 
 PLANNED = 1_000_000
@@ -49,6 +52,7 @@ class Corpus:
     characters: float  # a song, mean
     duration: float  # seconds a song, mean
     peak_memory: int  # bytes, resident, of the worker and its children
+    steady_rate: float  # songs a second between the first and the last finished shard
     tunes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -67,12 +71,16 @@ def make(
             _start(model, directory, index, len(workers), processors, audio, settings)
             for index, processors in enumerate(workers)
         ]
-        with _emptied(directory), _watched([one.pid for one in running]) as peak:
+        with _emptied(directory), watched([one.pid for one in running]) as peak:
             deadline = began + 60 * minutes
             while time.monotonic() < deadline and all(one.poll() is None for one in running):
                 time.sleep(0.5)
             seconds = time.monotonic() - began
-            made = count_half(directory, read_plan(directory), "audio" if audio else "text")
+            half: Kind = "audio" if audio else "text"
+            made = count_half(directory, read_plan(directory), half)
+            finished = sorted(
+                manifest.stat().st_mtime for manifest in (directory / half).glob("shard-*.json")
+            )
             for one in running:
                 one.terminate()
             for one in running:
@@ -86,6 +94,7 @@ def make(
             characters=statistics.fmean(each["characters"] for each in facts),
             duration=statistics.fmean(each["midi_seconds"] for each in facts),
             peak_memory=peak[0],
+            steady_rate=SHARD * (len(finished) - 1) / (finished[-1] - finished[0]),
             tunes=read_tunes(directory) or {},
         )
 
@@ -129,36 +138,6 @@ def _emptied(directory: Path) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-
-
-@contextmanager
-def _watched(processes: list[int]) -> Iterator[list[int]]:
-    """The peak of the resident memory of processes and their children, in bytes, looked at every second."""
-    done, peak = threading.Event(), [0]
-
-    def look() -> None:
-        while not done.wait(1.0):
-            peak[0] = max(peak[0], sum(map(_resident, processes)))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        thread.join()
-
-
-def _resident(process: int) -> int:
-    try:
-        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    except (OSError, ValueError):
-        return 0  # it has just ended
-    # Children of other threads are listed with those.
-    for task in Path(f"/proc/{process}/task").glob("*/children"):
-        children += task.read_text().split()
-    return pages * os.sysconf("SC_PAGE_SIZE") + sum(_resident(int(child)) for child in set(children))
 
 
 def _facts(directory: Path) -> Iterator[dict[str, Any]]:
@@ -214,20 +193,34 @@ def rows(model: Path | None = None, minutes: float = 10.0) -> list[Row]:
     ):
         variant = make(model, SHORT, *settings)
         found.append(
-            row(f"valid songs end to end, {name}", variant.rate, "/s", kind, variant.rate / whole.rate)
+            row(
+                f"valid songs end to end, {name}",
+                variant.steady_rate,
+                "/s",
+                "stereo WAV",
+                variant.steady_rate / whole.steady_rate,
+            )
         )
     text = make(model, SHORT, audio=False)
-    found.append(row("valid songs without audio", text.rate, "/s", kind, text.rate / whole.rate))
+    found.append(
+        row(
+            "valid songs without audio",
+            text.steady_rate,
+            "/s",
+            "stereo WAV",
+            text.steady_rate / whole.steady_rate,
+        )
+    )
     if len(processors) > 1:
         one = make(model, SHORT, workers=[{processors[0]}])
         two = make(model, SHORT, workers=[{processors[0]}, {processors[1]}])
         found.append(
             row(
                 "valid songs by 2 workers of a processor each",
-                two.rate,
+                two.steady_rate,
                 "/s",
                 "1 such worker",
-                two.rate / one.rate,
+                two.steady_rate / one.steady_rate,
             )
         )
     size, seconds = verified(model)
