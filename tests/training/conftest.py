@@ -56,3 +56,17 @@ def tiny(book, tmp_path_factory):
 def configured(tiny):
     """The same as a ``Config``."""
     return lambda *overrides: config.load(None, tiny(*overrides))
+
+
+@pytest.fixture
+def every_checkpoint(monkeypatch):
+    """Each checkpoint is written before the next step, so that none gives way to a later one."""
+    from reelmill.training.checkpoints import CheckpointWriter
+
+    submit = CheckpointWriter.submit
+
+    def submit_and_wait(self, snapshot, best):
+        submit(self, snapshot, best)
+        self.settle()
+
+    monkeypatch.setattr(CheckpointWriter, "submit", submit_and_wait)

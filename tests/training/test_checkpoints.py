@@ -112,7 +112,7 @@ def test_the_writer_keeps_the_last_ones_and_the_best(tmp_path):
     writer = CheckpointWriter(tmp_path, keep=2)
     for step in range(10, 80, 10):
         writer.submit(snapshot(step), best=30 if step >= 30 else None)
-    writer.wait()
+        writer.wait()
     assert checkpoint_steps(tmp_path) == [30, 60, 70]
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
         "step-000030",
@@ -121,21 +121,86 @@ def test_the_writer_keeps_the_last_ones_and_the_best(tmp_path):
     ]
 
 
-def test_writing_happens_in_the_background_and_a_stop_waits_for_it(tmp_path, monkeypatch):
-    may_write = threading.Event()
-    write = checkpoints.write_checkpoint
-
-    def slowly(run, snapshot):
-        assert may_write.wait(30)
-        write(run, snapshot)
-
-    monkeypatch.setattr(checkpoints, "write_checkpoint", slowly)
+def test_a_stop_waits_for_what_is_being_written(tmp_path, slow_disk):
     writer = CheckpointWriter(tmp_path, keep=2)
     writer.submit(snapshot(10), best=None)
     assert checkpoint_steps(tmp_path) == []
-    threading.Timer(0.2, may_write.set).start()
+    threading.Timer(0.2, slow_disk.go.set).start()
     writer.wait()
     assert verified(tmp_path, 10).step == 10
+
+
+class SlowDisk:
+    """Writes are held up until ``go``; it tells when one has begun, and in which order they were made."""
+
+    def __init__(self, monkeypatch):
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.written = []
+        write = checkpoints.write_checkpoint
+
+        def slowly(run, snapshot):
+            self.begun.set()
+            assert self.go.wait(60)
+            write(run, snapshot)
+            self.written.append(snapshot.step)
+
+        monkeypatch.setattr(checkpoints, "write_checkpoint", slowly)
+
+
+@pytest.fixture
+def slow_disk(monkeypatch):
+    disk = SlowDisk(monkeypatch)
+    yield disk
+    disk.go.set()
+
+
+def test_a_slow_disk_does_not_hold_the_loop_up(tmp_path, slow_disk, caplog):
+    writer = CheckpointWriter(tmp_path, keep=5)
+    writer.submit(snapshot(10), best=None)
+    assert slow_disk.begun.wait(60)
+    for step in (20, 30, 40):  # returns, though nothing is written
+        writer.submit(snapshot(step), best=None)
+    assert checkpoint_steps(tmp_path) == []
+    assert "training.checkpoint_every" in caplog.text
+    slow_disk.go.set()
+    writer.wait()
+    assert slow_disk.written == checkpoint_steps(tmp_path) == [10, 40]
+
+
+def test_the_best_is_written_however_slow_the_disk(tmp_path, slow_disk):
+    writer = CheckpointWriter(tmp_path, keep=1)
+    writer.submit(snapshot(10), best=10)
+    assert slow_disk.begun.wait(60)
+    best = None
+    for step, best in ((20, 20), (30, 20), (40, 40), (50, 40), (60, 40)):
+        writer.submit(snapshot(step, best_step=best), best=best)
+    assert [waiting.step for waiting, _ in writer._waiting] == [40, 60]  # all that is in memory
+    slow_disk.go.set()
+    writer.wait()
+    assert slow_disk.written == [10, 40, 60]
+    assert checkpoint_steps(tmp_path) == [40, 60]
+    assert find_checkpoint(tmp_path).step == best
+
+
+def test_a_snapshot_of_the_same_step_gives_way_though_it_is_the_best(tmp_path, slow_disk):
+    writer = CheckpointWriter(tmp_path, keep=2)
+    writer.submit(snapshot(10), best=None)
+    assert slow_disk.begun.wait(60)
+    writer.submit(snapshot(20, finished=False), best=20)
+    writer.submit(snapshot(20, finished=True), best=20)
+    slow_disk.go.set()
+    writer.wait()
+    assert slow_disk.written == [10, 20]
+    assert verified(tmp_path, 20).state["finished"]
+
+
+def test_after_an_error_nothing_more_is_written(tmp_path, monkeypatch):
+    writer = CheckpointWriter(tmp_path, keep=2)
+    (tmp_path / "checkpoints").write_text("in the way")
+    writer.submit(snapshot(10), best=None)
+    with pytest.raises(OSError):
+        writer.wait()
+    assert not writer.failed
 
 
 def test_a_later_checkpoint_of_the_same_step_takes_its_place(tmp_path):

@@ -79,7 +79,7 @@ def _recipe(configured, run):
     return recipe
 
 
-def test_what_may_go_is_named_with_its_size(configured, undisturbed, small_disk):
+def test_what_may_go_is_named_with_its_size(configured, undisturbed, small_disk, every_checkpoint):
     run = small_disk(4096) / "run"
     train(configured("training.steps=18"), run)
     used = 4 * int(_output("du", "-s", "--block-size=4096", str(run)).split()[0])

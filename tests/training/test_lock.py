@@ -1,5 +1,7 @@
 """One trainer a run directory, and no lock that outlives its holder."""
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -11,7 +13,7 @@ import pytest
 
 from reelmill.errors import RequestError
 from reelmill.training import lock
-from reelmill.training.lock import LOCK, held_lock
+from reelmill.training.lock import LOCK, held_lock, live_holder
 
 
 def _hold(run, ready, release):
@@ -41,13 +43,24 @@ def test_the_second_is_refused_and_told_who_is_first(tmp_path, holder):
     assert holder.is_alive()
 
 
+def holder_of(run):
+    """What the newest of the lock files says; there is only one while the lock is held."""
+    (path,) = run.glob(f"{LOCK}*")
+    return json.loads(path.read_text())
+
+
 def test_a_killed_holder_does_not_block(tmp_path, holder):
     holder.kill()
     holder.join()
-    assert json.loads((tmp_path / LOCK).read_text())["pid"] == holder.pid
+    assert holder_of(tmp_path)["pid"] == holder.pid
+    assert not live_holder(tmp_path)
     with held_lock(tmp_path):
-        assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
-    assert (tmp_path / LOCK).read_text() == ""
+        assert holder_of(tmp_path)["pid"] == os.getpid()
+        assert str(os.getpid()) in live_holder(tmp_path)
+    assert "pid" not in holder_of(tmp_path)
+    assert not live_holder(tmp_path)
+    with held_lock(tmp_path):
+        assert holder_of(tmp_path)["pid"] == os.getpid()
 
 
 def test_a_holder_on_another_machine_counts_while_it_gives_signs_of_life(tmp_path, monkeypatch):
@@ -70,7 +83,7 @@ def test_a_holder_on_another_machine_counts_while_it_gives_signs_of_life(tmp_pat
         alive.set()
         thread.join()
     with held_lock(tmp_path):
-        assert json.loads(path.read_text())["host"] == socket.gethostname()
+        assert holder_of(tmp_path)["host"] == socket.gethostname()
 
 
 def test_the_holder_gives_signs_of_life(tmp_path, monkeypatch):
@@ -88,4 +101,48 @@ def test_a_lock_kept_for_a_lost_machine_does_not_block(tmp_path, holder, monkeyp
     monkeypatch.setattr(lock, "_PATIENCE", 0.5)
     (tmp_path / LOCK).write_text(json.dumps({"host": "lost", "pid": 7}))
     with held_lock(tmp_path):
-        assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
+        assert holder_of(tmp_path)["pid"] == os.getpid()
+
+
+def _train_at_once(run, name, go, end, results):
+    """A start on a disk without the kernel's locks, on a machine of its own."""
+
+    def none(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    fcntl.flock = none
+    socket.gethostname = lambda: name
+    lock._BEAT, lock._PATIENCE = 0.1, 5.0
+    go.wait(60)
+    try:
+        with held_lock(run):
+            results.put((name, "in"))
+            end.wait(100)
+    except RequestError as error:
+        results.put((name, str(error)))
+
+
+@pytest.mark.parametrize("before", ["a released lock", "a dead holder", "a holder killed at once"])
+def test_of_many_starts_at_once_one_trains_though_the_disk_has_no_locks(tmp_path, before):
+    if before == "a released lock":
+        with held_lock(tmp_path):
+            pass
+    else:
+        dead = json.dumps({"host": "lost", "pid": 7}) if before == "a dead holder" else ""
+        (tmp_path / LOCK).write_text(dead)
+    context = multiprocessing.get_context("fork")
+    go, end, results = context.Barrier(6), context.Event(), context.Queue()
+    names = [f"machine-{number}" for number in range(6)]
+    starts = [
+        context.Process(target=_train_at_once, args=(tmp_path, name, go, end, results)) for name in names
+    ]
+    for start in starts:
+        start.start()
+    said = [results.get(timeout=100) for _ in starts]
+    end.set()
+    for start in starts:
+        start.join(60)
+    (winner,) = [name for name, what in said if what == "in"]
+    refused = [what for name, what in said if name != winner]
+    assert len(refused) == 5
+    assert all(f"on {winner} is training in this run directory" in what for what in refused)

@@ -110,7 +110,7 @@ def test_metrics_are_cut_back_to_the_checkpoint(configured, uninterrupted, tmp_p
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "state.json", "manifest.json"])
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
-    configured, uninterrupted, tmp_path, monkeypatch, caplog, name, damage
+    configured, uninterrupted, tmp_path, monkeypatch, caplog, every_checkpoint, name, damage
 ):
     run = tmp_path / "run"
     interrupt_at(monkeypatch, {14})
@@ -160,7 +160,7 @@ def test_micro_batches_change_the_loss_by_rounding_only(configured, tmp_path):
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def test_the_best_and_the_last_checkpoints_are_kept(configured, tmp_path, monkeypatch):
+def test_the_best_and_the_last_checkpoints_are_kept(configured, tmp_path, monkeypatch, every_checkpoint):
     bits = iter([3.0, 2.0, 2.5, 2.6, 2.7, 2.8])
     monkeypatch.setattr(Trainer, "evaluate", lambda self: next(bits))
     config = configured(

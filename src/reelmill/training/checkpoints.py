@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 DIRECTORY = "checkpoints"
 CONFIG = "config.yaml"
+METRICS = "metrics.jsonl"
 OPTIMIZER = "optimizer.pt"
 STATE = "state.json"
 _NAME = re.compile(r"step-(\d{6,})")
@@ -112,12 +113,21 @@ def remove_all_but(run: Path, keep: int, best: int | None) -> None:
 
 
 class CheckpointWriter:
-    """Writes snapshots in the background, one at a time. After an error, none; ``wait`` raises it."""
+    """Writes snapshots in the background, in order. After an error, none; ``wait`` raises it.
+
+    Where the disk is slower than ``checkpoint_every`` wants it, the loop does not wait: a snapshot that has
+    not been begun gives way to the next, unless it is the best. So no more than three are ever in memory
+    (being written, best, newest), and a kill costs what the disk was behind. The metrics that a checkpoint
+    counts on reach the disk before it.
+    """
 
     def __init__(self, run: Path, keep: int) -> None:
         self.run, self.keep = run, keep
+        self._waiting: list[tuple[Snapshot, int | None]] = []
+        self._changing = threading.Lock()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._warned = False
 
     @property
     def failed(self) -> bool:
@@ -125,35 +135,54 @@ class CheckpointWriter:
         return self._error is not None
 
     def submit(self, snapshot: Snapshot, best: int | None) -> None:
-        """Begin to write ``snapshot``, after waiting for the one before."""
-        self._join()
-        if self.failed:
-            return
-        self._thread = threading.Thread(target=self._write, args=(snapshot, best), name="checkpoint")
-        self._thread.start()
+        """Have ``snapshot`` written, or one that is submitted later; ``best`` is the best step by now."""
+        with self._changing:
+            if self.failed:
+                return
+            waiting = [item for item in self._waiting if item[0].step == best != snapshot.step]
+            self._warn_if_behind(len(self._waiting) - len(waiting))
+            self._waiting = [*waiting, (snapshot, best)]
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write_all, name="checkpoint")
+                self._thread.start()
 
     def wait(self) -> None:
         """Return when nothing is left to write; raise what went wrong."""
-        self._join()
+        self.settle()
         if self._error is not None:
             error, self._error = self._error, None
             raise error
 
     def settle(self) -> None:
         """Return when nothing is left to write, well or not."""
-        self._join()
+        thread = self._thread
+        if thread is not None:
+            thread.join()
 
-    def _join(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+    def _write_all(self) -> None:
+        while True:
+            with self._changing:
+                if not self._waiting:
+                    self._thread = None
+                    return
+                snapshot, best = self._waiting.pop(0)
+            try:
+                if (self.run / METRICS).exists():
+                    durable.sync(self.run / METRICS)
+                write_checkpoint(self.run, snapshot)
+                remove_all_but(self.run, self.keep, best)
+            except BaseException as error:
+                with self._changing:
+                    self._error, self._waiting = error, []
 
-    def _write(self, snapshot: Snapshot, best: int | None) -> None:
-        try:
-            write_checkpoint(self.run, snapshot)
-            remove_all_but(self.run, self.keep, best)
-        except BaseException as error:
-            self._error = error
+    def _warn_if_behind(self, dropped: int) -> None:
+        if dropped and not self._warned:
+            self._warned = True
+            _log.warning(
+                "%s: the disk takes longer for a checkpoint than training.checkpoint_every steps; "
+                "some are left out",
+                self.run,
+            )
 
 
 def verified(run: Path, step: int) -> Checkpoint:

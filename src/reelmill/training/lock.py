@@ -1,8 +1,12 @@
 """One trainer a run directory.
 
-The lock is the kernel's (flock), so on one machine it goes with its holder however that ends. Shared disks
-may not carry it from one machine to another, or keep it for a machine that is lost; therefore the holder also
-touches the file every few seconds, and for another machine's lock only that counts.
+Each start makes the next of the files train.lock, train.lock.1, train.lock.2 …, which only one can; the
+highest names the holder, or says that it is released. A file is never used again, so of all who find the
+same holder dead one takes its place, with nothing but the creation of a file to rely on.
+
+Whether a holder lives its machine's kernel says (flock), however it ended. Shared disks may not carry such
+locks from one machine to another, or at all, or keep them for a machine that is lost; therefore the holder
+also touches its file every few seconds, and where the kernel does not know, that counts.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -24,21 +29,19 @@ from reelmill.errors import RequestError
 
 LOCK = "train.lock"
 _BEAT = 5.0  # seconds between two signs of life
-_LOOK = 0.5  # seconds in which somebody who only looks at the lock has let it go again
-_PATIENCE = 20.0  # seconds without one after which another machine's holder is taken for dead
+_PATIENCE = 20.0  # seconds without one after which a holder that the kernel does not know is taken for dead
+_NAME = re.compile(rf"{re.escape(LOCK)}(?:\.(\d+))?")
+_RELEASED = {"released": True}
 
 
 @contextlib.contextmanager
 def held_lock(run: Path) -> Iterator[None]:
     """Hold the run's lock inside the block; RequestError names the process that holds it already."""
-    path = run / LOCK
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = _take(run)
     except OSError as error:
-        durable.raise_explained(error, path)
+        durable.raise_explained(error, run / LOCK)
     try:
-        _take(descriptor, path)
-        _write(descriptor, {"host": socket.gethostname(), "pid": os.getpid()})
         ended = threading.Event()
         beating = threading.Thread(target=_beat, args=(descriptor, ended), daemon=True)
         beating.start()
@@ -47,49 +50,92 @@ def held_lock(run: Path) -> Iterator[None]:
         finally:
             ended.set()
             beating.join()
-            os.ftruncate(descriptor, 0)
+            with contextlib.suppress(OSError):
+                _write(descriptor, _RELEASED)
     finally:
         os.close(descriptor)
 
 
 def live_holder(run: Path) -> str:
     """Who trains in ``run`` now, in words; "" if nobody does. Takes the lock for no longer than a look."""
-    path = run / LOCK
+    while run.is_dir() and (numbers := _numbers(run)):
+        with contextlib.suppress(FileNotFoundError):  # a new holder has removed it
+            return _living(_path(run, numbers[-1]))
+    return ""
+
+
+def _take(run: Path) -> int:
+    """A descriptor of this process's lock file."""
+    while True:
+        numbers = _numbers(run)
+        try:
+            living = _living(_path(run, numbers[-1])) if numbers else ""
+        except FileNotFoundError:
+            continue  # a new holder has removed it
+        if living:
+            raise RequestError(
+                f"{run}: {living} is training in this run directory; wait for it or stop it first"
+            )
+        number = numbers[-1] + 1 if numbers else 0
+        try:
+            descriptor = os.open(_path(run, number), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except FileExistsError:
+            continue  # somebody was faster
+        if _claimed(run, number, descriptor):
+            return descriptor
+
+
+def _claimed(run: Path, number: int, descriptor: int) -> bool:
+    """Put this process's name into its new file; False if others have gone past its number meanwhile."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ""
+        _locked(descriptor, fcntl.LOCK_EX)  # before the name, by which others know that it may be locked
+        _write(descriptor, {"host": socket.gethostname(), "pid": os.getpid()})
+        numbers = _numbers(run)
+        if number == max(numbers, default=None):
+            for older in numbers[:-1]:
+                _path(run, older).unlink(missing_ok=True)
+            return True
+    except BaseException:
+        os.close(descriptor)
+        _path(run, number).unlink(missing_ok=True)
+        raise
+    os.close(descriptor)
+    _path(run, number).unlink(missing_ok=True)
+    return False
+
+
+def _numbers(run: Path) -> list[int]:
+    """The numbers of the lock files there are, in order."""
+    found = (_NAME.fullmatch(path.name) for path in run.iterdir())
+    return sorted(int(match[1] or 0) for match in found if match)
+
+
+def _path(run: Path, number: int) -> Path:
+    return run / (f"{LOCK}.{number}" if number else LOCK)
+
+
+def _living(path: Path) -> str:
+    """Who holds the lock in ``path``, in words; "" if it is released or its holder dead."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         holder = _holder(path)
-        if not holder:
+        if holder == _RELEASED:
             return ""
-        alive = _still_beating(path) if _is_elsewhere(holder) else not _locked(descriptor, fcntl.LOCK_SH)
-        return _who(holder) if alive else ""
+        known = holder.get("host") == socket.gethostname()  # not yet, where a file was made just now
+        locked = _locked(descriptor, fcntl.LOCK_SH) if known else None
+        alive = _still_beating(path) if locked is None else not locked
+        return _who(_holder(path)) if alive else ""
     finally:
         os.close(descriptor)
 
 
-def _take(descriptor: int, path: Path) -> None:
-    end = time.monotonic() + _LOOK
-    while not (locked := _locked(descriptor, fcntl.LOCK_EX)) and time.monotonic() < end:
-        time.sleep(0.05)
-    holder = _holder(path)
-    if _still_beating(path) if _is_elsewhere(holder) else not locked:
-        raise RequestError(
-            f"{path.parent}: {_who(holder)} is training in this run directory; wait for it or stop it first"
-        )
-
-
-def _locked(descriptor: int, kind: int) -> bool:
+def _locked(descriptor: int, kind: int) -> bool | None:
+    """Whether the kernel's lock is ours now; None where there are no such locks."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # no locks here, so none held
+        return None if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP) else False
     return True
-
-
-def _is_elsewhere(holder: dict[str, Any]) -> bool:
-    return bool(holder) and holder.get("host") != socket.gethostname()
 
 
 def _still_beating(path: Path) -> bool:
@@ -99,7 +145,7 @@ def _still_beating(path: Path) -> bool:
     while time.monotonic() < waited_until:
         time.sleep(0.2)
         if _touched(path) != first:
-            return True
+            return _holder(path) != _RELEASED
     return False
 
 
@@ -122,9 +168,10 @@ def _holder(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _write(descriptor: int, holder: dict[str, Any]) -> None:
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(holder).encode() + b"\n", 0)
+def _write(descriptor: int, content: dict[str, Any]) -> None:
+    data = json.dumps(content).encode() + b"\n"
+    os.pwrite(descriptor, data, 0)  # first, as a full disk has no room for a file that was emptied
+    os.ftruncate(descriptor, len(data))
     os.utime(descriptor)
 
 

@@ -283,7 +283,6 @@ class Trainer:
             tensors["carried"] = carried
         if scaler is not None:
             tensors["scaler"] = scaler.state_dict()
-        self.log.sync()
         self.writer.submit(
             Snapshot(self.progress.step, copied(weights_of(self.network)), copied(tensors), state),
             self.progress.best_step,

@@ -10,10 +10,9 @@ from reelmill import config as configuration
 from reelmill import durable
 from reelmill.config import Config
 from reelmill.errors import RequestError
-from reelmill.training.checkpoints import CONFIG, DIRECTORY, checkpoint_steps, clean_temporaries
+from reelmill.training.checkpoints import CONFIG, DIRECTORY, METRICS, checkpoint_steps, clean_temporaries
 from reelmill.training.lock import held_lock
 
-METRICS = "metrics.jsonl"
 _SECTIONS = ("corpus", "model", "training")
 
 

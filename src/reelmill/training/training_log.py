@@ -12,7 +12,7 @@ from reelmill.config import Config
 from reelmill.model import TrainedModel
 from reelmill.tracking.comet import Publisher
 from reelmill.tracking.metrics import MetricsLog
-from reelmill.training.run_directory import METRICS
+from reelmill.training.checkpoints import METRICS
 from reelmill.training.samples import sample_song
 
 Values = dict[str, float | int | str]
@@ -53,10 +53,6 @@ class TrainingLog:
         """Have the model of ``step`` make a song, for Comet."""
         abc, samples = sample_song(model, self.config, step)
         self.publisher.log_song(f"sample-{step:06d}", abc, samples, step, self.config.audio.sample_rate)
-
-    def sync(self) -> None:
-        """Bring the metrics to the disk."""
-        self.metrics.sync()
 
     def close(self, finished: bool) -> None:
         """Send what is left. A stop leaves little time for it; the next start sends the rest."""
