@@ -67,7 +67,7 @@ def submit(
 
     Raises RequestError for what the cluster cannot give, IncompleteError if Slurm does not answer or refuses.
     """
-    refuse_impossible(settings, request.directory)
+    refuse_impossible(settings, request.directory, request.tasks or 1)
     parts = [Part(0, 1, 1)]
     if request.tasks is not None:
         refuse_array(request.tasks)
