@@ -113,26 +113,37 @@ def test_a_chain_whose_array_is_too_large_is_refused_as_a_whole(
 
 def test_plain_sbatch_scripts(cluster: DevCluster, recipe: Path, tmp_path: Path) -> None:
     run, songs = tmp_path / "run", tmp_path / "songs"
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    within_a_job = {"SLURM_CPU_BIND": "mask_cpu:0x80", "SLURM_NTASKS_PER_NODE": "9", "SBATCH_PARTITION": "no"}
 
-    def sbatch(script: str, *arguments: object) -> str:
+    def sbatch(*arguments: object) -> str:
         command = [
-            "sbatch",
+            "bash",
+            "slurm/submit.sh",
             "--parsable",
             f"--output={tmp_path}/%j.log",
-            f"slurm/{script}",
             *map(str, arguments),
         ]
+        environment = {**os.environ, "PATH": path, **within_a_job}
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=environment)
         return done.stdout.strip()
 
-    assert cluster.wait_for_end(sbatch("train.sbatch", recipe, run, "training.steps=100")) == "COMPLETED"
+    def prepare(*arguments: object) -> None:
+        command = [sys.executable, "-m", "reelmill.cluster.prepare", *map(str, arguments)]
+        subprocess.run(command, check=True, timeout=120, cwd=ROOT)
+
+    prepare("corpus", recipe)
+    training = sbatch("slurm/train.sbatch", recipe, run, "training.steps=100")
+    assert cluster.wait_for_end(training) == "COMPLETED"
     assert newest_checkpoint(run) == 100
-    plan = [sys.executable, "-m", "reelmill.cluster.prepare", "plan", run, songs, "80"]
-    subprocess.run(list(map(str, plan)), check=True, timeout=120, cwd=ROOT)
+    prepare("plan", run, songs, 80)
     assert plan_path(songs).is_file()
-    assert cluster.wait_for_end(sbatch("generate.sbatch", songs)) == "COMPLETED"
+    array = sbatch("slurm/generate.sbatch", songs)
+    collecting = f"reelmill verify {songs} && reelmill collect {songs} && reelmill report {songs}"
+    after = sbatch(f"--dependency=afterany:{array}", "--mem=4G", "--export=PATH,HOME", f"--wrap={collecting}")
+    assert cluster.wait_for_end(after) == "COMPLETED"
     assert verify(songs).intact
+    assert (songs / "report.html").is_file()
 
 
 def _nodes(cluster: DevCluster, job: str) -> str:
