@@ -204,6 +204,31 @@ def test_a_disk_that_submission_would_refuse() -> None:
     assert list(doctor.nodes_disk(["/home"], Path("/home/ada"), disks)) == []
 
 
+def test_such_a_disk_is_probed_all_the_same_since_a_node_knows(
+    cluster_of_texts: Path, tmp_path: Path
+) -> None:
+    (cluster_of_texts / "node").write_text("NodeName=n1 NodeHostName=elsewhere\n")
+    (cluster_of_texts / "job").write_text("JobId=7 Requeue=1\n")
+    for name in ("sbatch", "squeue", "srun", "sacct", "scancel"):
+        said = "Submitted batch job 7" if name == "sbatch" else ""
+        (cluster_of_texts / name).write_text(f"#!/bin/sh\necho {said} | grep .\nexit 0\n")
+        (cluster_of_texts / name).chmod(0o755)
+    (tmp_path / "cluster.yaml").write_text("time: 60\n")
+    place = Path("/dev/shm") / f"reelmill-{tmp_path.name}"
+    try:
+        environment = {"HOME": str(tmp_path)}
+        found = {
+            item.check: item for item in doctor.examine(tmp_path / "cluster.yaml", place, 30, environment)
+        }
+        assert not list(place.iterdir())
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    assert_wrong(found["disk seen from here"], "lies in /dev/shm", "shared_disks: [/dev/shm]")
+    assert_wrong(
+        found["shared disk"], "wrote nothing", "the disk that the nodes share"
+    )  # the job ran nowhere
+
+
 def test_a_disk_that_nodes_do_not_see(tmp_path: Path) -> None:
     (finding,) = judged([], "", TWO, tmp_path)
     assert_wrong(finding, "wrote nothing", "the disk that the nodes share")
