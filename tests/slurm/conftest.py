@@ -12,12 +12,17 @@ from devcluster import DevCluster, free_ports, script, why_not
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+def slurm_of_our_own() -> None:
+    """Skips a test where none can be brought up, unless REQUIRE_SLURM=1 says that it can."""
     reason = why_not()
     if reason:
         if os.environ.get("REQUIRE_SLURM") == "1":
             pytest.fail(f"REQUIRE_SLURM=1, but {reason}")
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def cluster(slurm_of_our_own: None) -> Iterator[DevCluster]:
     directory = Path(
         f"/tmp/reelmill-test-slurm-{os.getpid()}"
     )  # short: it holds a socket, whose path is limited
