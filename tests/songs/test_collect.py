@@ -1,6 +1,7 @@
 """What ``collect`` writes and ``open_songs`` reads, with the libraries people use."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,38 @@ def test_index_summary_and_card(songs: Path) -> None:
     before = {name: (songs / name).read_bytes() for name in ("index.parquet", "summary.json", "README.md")}
     collect(songs)
     assert {name: (songs / name).read_bytes() for name in before} == before
+
+
+def test_what_is_of_this_machine_is_left_out_of_an_upload(songs: Path, tmp_path: Path) -> None:
+    # The hub reads .gitignore as git does.
+    collect(songs)
+    wanted = sorted(str(path.relative_to(songs)) for path in songs.rglob("*.tar"))
+    wanted += [
+        "README.md",
+        ".gitignore",
+        "index.parquet",
+        "summary.json",
+        "plan.json",
+        "model/model.safetensors",
+    ]
+    for name in (
+        "logs/submissions/x/job.json",
+        "leases/x",
+        "comet/x.zip",
+        "metrics.jsonl",
+        "text/.x.partial-0",
+    ):
+        (songs / name).parent.mkdir(parents=True, exist_ok=True)
+        (songs / name).touch()
+    git = ["git", f"--git-dir={tmp_path / 'repository'}", f"--work-tree={songs}"]
+    subprocess.run([*git, "init", "--quiet"], check=True, timeout=60)
+    listed = subprocess.run(
+        [*git, "ls-files", "--others", "--exclude-standard"],
+        check=True, capture_output=True, text=True, timeout=60, cwd=songs,
+    ).stdout.split()  # fmt: skip
+    assert set(wanted) <= set(listed)
+    left_out = ("logs/", "leases/", "comet/", "metrics", "text/.", "audio/.", ".plan")
+    assert [name for name in listed if name.startswith(left_out)] == []
 
 
 def test_an_incomplete_directory_is_not_collected(songs: Path) -> None:

@@ -1,4 +1,6 @@
-"""The dataset card of a songs directory: a README.md with the metadata that the Hugging Face Hub reads."""
+"""The dataset card of a songs directory: a README.md with the metadata that the Hugging Face Hub reads, and a
+.gitignore, which it heeds in every upload (https://github.com/huggingface/huggingface_hub/pull/1868).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,16 @@ from typing import Any
 import yaml
 
 from reelmill.songs.plan import Plan
+
+GITIGNORE = """\
+# What belongs to where the songs were made and not to them; the hub leaves it out of uploads, as git does.
+/logs/
+/leases/
+/comet/
+/metrics.jsonl
+.*
+!.gitignore
+"""
 
 # The hub's own words for sizes: https://github.com/huggingface/hub-docs, datasetcard.md
 _SIZES = (

@@ -1,6 +1,6 @@
 """``reelmill collect``: index.parquet, summary.json and the dataset card, from finished shards.
 
-All three are a function of what the directory holds, so collecting again changes nothing.
+All of it is a function of what the directory holds, so collecting again changes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from reelmill import durable
 from reelmill.errors import DamagedError, IncompleteError
-from reelmill.songs.card import dataset_card
+from reelmill.songs.card import GITIGNORE, dataset_card
 from reelmill.songs.outcome import count_half
 from reelmill.songs.plan import Plan, read_plan
 from reelmill.songs.shards import KINDS, Kind, check, tar_path
@@ -52,7 +52,8 @@ _SHOWN = 10
 
 
 def collect(directory: Path) -> dict[str, Any]:
-    """Write the index, the summary and the card of a complete songs directory; returns the summary.
+    """Write the index, the summary and the card of a complete songs directory, and which of its files are not
+    for uploading; returns the summary.
 
     The index has one row a song, in order of ids, a row group a shard. Raises IncompleteError that names what
     is missing or disagrees with its manifest (``verify`` looks at every byte).
@@ -76,6 +77,7 @@ def collect(directory: Path) -> dict[str, Any]:
     facts = {**summary.to_json(plan, text, audio, sizes), "training_tunes": read_tunes(directory)}
     durable.write_json(directory / SUMMARY, facts)
     durable.write_text(directory / CARD, dataset_card(directory.resolve().name, plan, facts))
+    durable.write_text(directory / ".gitignore", GITIGNORE)
     return facts
 
 

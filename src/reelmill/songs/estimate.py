@@ -14,15 +14,13 @@ from reelmill.sampling.engine import Engine
 from reelmill.songs.attempt import TIERS
 from reelmill.songs.audit import make_songs
 from reelmill.songs.chains import Chains
-from reelmill.songs.disk import TAKE_LESS, Disk, disk_of_settings, free_bytes, size_text
+from reelmill.songs.disk import TAKE_LESS, Disk, free_bytes, size_text
 from reelmill.songs.generate import check_prompts
 from reelmill.songs.plan import Plan
 from reelmill.songs.pool import Pool
 from reelmill.songs.progress import expected_failures
 from reelmill.songs.song import Member, Song, audio_members, empty_tally, text_members
 from reelmill.training.checkpoints import load_model, run_config
-
-__all__ = ["Estimate", "disk_of_settings", "estimate"]
 
 _BLOCK = 512  # of a tar: each member has a header block and is filled up to whole blocks
 
