@@ -56,7 +56,7 @@ def generate_on_cluster(songs: Songs, clusters: Clusters) -> list[Submission]:
         _generate_here(songs, clusters)
         return []
     clusters = one_task_each(clusters)
-    _refuse_what_cannot_be(config, songs, clusters)
+    _refuse_what_cannot_be(config, songs, clusters, beside=1)
     plan_songs(songs.run, songs.out, songs.songs, songs.seed, songs.audio, songs.overrides)
     sent: list[Submission] = []
     with all_or_none(lambda: _jobs(sent)):
@@ -81,7 +81,7 @@ def overnight(settings: Config, songs: Songs, clusters: Clusters) -> list[Submis
     refuse_impossible(clusters["train"], songs.run)
     refuse_second(songs.run, "train")
     refuse_unseen(settings, clusters["train"], corpus=True, audio=False)
-    _refuse_what_cannot_be(settings, songs, clusters)
+    _refuse_what_cannot_be(settings, songs, clusters, beside=3)
     print(disk_line(songs, settings, clusters["generate"], trained=False), file=sys.stderr)
     build_corpus(settings)
     sent: list[Submission] = []
@@ -161,19 +161,22 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
     from reelmill.songs.collect import collect
     from reelmill.songs.generate import generate
     from reelmill.songs.publishing import tracking_settings
+    from reelmill.songs.verified import forget
     from reelmill.songs.verify import verify
 
     out = Path(job["directory"])
     asked = job["planned"] or planned_by(Path(job["plan_job"]), Path(job["run"]), out)
     refuse_other_plan(out, asked)
-    found = verify(out)
+    found = verify(out, resume=True)
     if found.intact:
         collect(out)
         report = write_report(out)
         archive = publish_songs(out, tracking_settings(out, job["overrides"]))
+        forget(out)
         return "\n".join([found.describe(), str(report), *([str(archive)] if archive else [])])
     clusters = {stage: parse(ClusterSettings, job["clusters"][stage], stage) for stage in SONG_STAGES}
     if job["round"] >= clusters["collect"].collect_rounds:
+        forget(out)
         raise IncompleteError(f"after {job['round']} further rounds:\n{found.describe()}")
     songs = songs_of(job)
     if queue.slurm_here():
@@ -182,15 +185,15 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
             _submit_songs(songs, clusters, sent, asked, round_number=job["round"] + 1)
         return f"{found.describe()}\nsubmitted again what is missing: jobs {', '.join(_jobs(sent))}"
     # A container may have no sbatch: then this job makes what is missing.
-    generate(out, overrides=songs.overrides, audio=songs.audio, progress=False)
+    generate(out, overrides=songs.overrides, audio=songs.audio, progress=False, recall=True)
     return collect_or_submit_again({**job, "round": job["round"] + 1})
 
 
-def _refuse_what_cannot_be(config: Config, songs: Songs, clusters: Clusters) -> None:
-    """Before the first job of a chain is queued."""
-    refuse_array(songs.tasks)
+def _refuse_what_cannot_be(config: Config, songs: Songs, clusters: Clusters, beside: int) -> None:
+    """Before the first job of a chain is queued, which has ``beside`` jobs beside its array."""
+    refuse_array(songs.tasks, beside)
     for stage in SONG_STAGES:
-        refuse_impossible(clusters[stage], songs.out)
+        refuse_impossible(clusters[stage], songs.out, songs.tasks if stage == "generate" else 1)
         refuse_second(songs.out, stage)
     refuse_unmakeable(config, songs.audio, clusters["generate"])
     refuse_unseen(config, clusters["generate"], corpus=False, audio=songs.audio)
