@@ -92,6 +92,7 @@ def test_other_options_and_lines_that_spell_no_secret_out_are_taken(tmp_path: Pa
         "--hold",
     ]
     setup = ["export HF_TOKEN=$(cat ~/.token)", "export HF_TOKEN_PATH=/scratch/token", "unset COMET_API_KEY"]
+    setup += ["export TOKENIZERS_PARALLELISM=false NCCL_IB_PKEY=1"]
     path = write(
         tmp_path, yaml.safe_dump({"extra": extra, "setup": setup, "pass_environment": ["NCCL_DEBUG"]})
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-from reelmill.cluster.environment import replaced, submission_environment, take_rank
+import pytest
+
+from reelmill.cluster.environment import looks_secret, replaced, submission_environment, take_rank
 
 
 def test_no_secret_and_nothing_of_another_job() -> None:
@@ -35,6 +37,30 @@ def test_no_secret_and_nothing_of_another_job() -> None:
         "NCCL_DEBUG": "INFO",
         "MY_FLAG": "on",
     }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "COMET_API_KEY",
+        "HF_TOKEN",
+        "GITHUB_AUTHTOKEN",
+        "AWS_SECRET_ACCESS_KEY",
+        "DB_PASSWORD",
+        "my_apikey",
+        "KEY",
+    ],
+)
+def test_secrets_are_known_by_their_names(name: str) -> None:
+    assert looks_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["TOKENIZERS_PARALLELISM", "NCCL_IB_PKEY", "HF_TOKEN_PATH", "SSH_AUTH_SOCK", "MONKEY"]
+)
+def test_what_only_sounds_like_one_may_be_asked_for(name: str) -> None:
+    assert not looks_secret(name)
+    assert submission_environment({name: "1"}, [name]) == {name: "1"}
 
 
 def test_the_environment_comes_back() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from reelmill.cluster.doctor import request
 from reelmill.cluster.limits import refuse_array, refuse_impossible
 from reelmill.cluster.qos import in_force, over_limits, parse_qos
 from reelmill.cluster.settings import ClusterSettings
@@ -92,6 +93,14 @@ def test_an_array_of_more_tasks_than_the_qos_takes_is_refused(cluster_of_texts: 
     refuse_impossible(settings, tmp_path, jobs=5)
     with pytest.raises(RequestError, match="6 jobs: QOS 'small' takes at most 5"):
         refuse_impossible(settings, tmp_path, jobs=6)
+
+
+def test_the_doctor_finds_it_too(cluster_of_texts: Path) -> None:
+    (cluster_of_texts / "config").write_text("AccountingStorageEnforce = limits\n")
+    (cluster_of_texts / "qos").write_text(PRINTED)
+    (finding,) = request("collect", ClusterSettings(qos="small", time=60))
+    assert (finding.check, finding.state) == ("collect request", "wrong")
+    assert "at most 10" in finding.fix
 
 
 def test_accounting_that_does_not_answer_refuses_nothing(cluster_of_texts: Path, tmp_path: Path) -> None:

@@ -242,8 +242,8 @@ def array_limit(configuration: Mapping[str, str]) -> Finding:
 
 
 def request(stage: str, settings: ClusterSettings) -> Iterator[Finding]:
-    """Whether the partition can give what a stage asks for."""
-    problems = limits.request_problems(settings, queue.partitions(), queue.nodes())
+    """Whether the partition can give what a stage asks for, and its QOS allows it."""
+    problems = limits.problems_now(settings)
     for problem in problems:
         seen, _, right = problem.partition(": ")
         yield Finding(f"{stage} request", "wrong", seen, right)

@@ -31,7 +31,14 @@ _PREFIXES = (
     "CONDA_",
     "BASH_FUNC_",
 )
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)
+# Of names that nobody asked for by name, whatever might be a secret stays here.
+_PERHAPS_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)
+# Not TOKENIZERS_PARALLELISM, NCCL_IB_PKEY or HF_TOKEN_PATH.
+_SECRET = re.compile(
+    r"(^|_)(\w*API_?KEY|KEY|\w*TOKEN|PASS|AUTH|COOKIE)(_|$)|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL",
+    re.IGNORECASE,
+)
+_WHERE = re.compile(r"_(DIR|FILE|PATH|SOCK)$", re.IGNORECASE)
 _OWN_JOB = ("REELMILL_JOB", "REELMILL_DEADLINE", "REELMILL_PYTHON", "REELMILL_SHARE")
 
 
@@ -42,15 +49,18 @@ def submission_environment(environ: Mapping[str, str], further: Sequence[str] = 
     return {
         name: value
         for name, value in environ.items()
-        if (name in further or name in _NAMES or name.startswith(_PREFIXES))
-        and not looks_secret(name)
-        and (name in further or name not in _OWN_JOB)
+        if (name in further and not looks_secret(name))
+        or (
+            (name in _NAMES or name.startswith(_PREFIXES))
+            and not _PERHAPS_SECRET.search(name)
+            and name not in _OWN_JOB
+        )
     }
 
 
 def looks_secret(name: str) -> bool:
     """Whether a variable of this name is likely to hold a key, a token or a password."""
-    return _SECRET.search(name) is not None
+    return _SECRET.search(name) is not None and not _WHERE.search(name)
 
 
 def written_secret(line: str) -> str:

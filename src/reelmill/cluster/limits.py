@@ -18,13 +18,17 @@ def refuse_impossible(settings: ClusterSettings, directory: Path, jobs: int = 1)
     """Ask Slurm what it has; RequestError naming every key that asks for more, or the disk nodes do not
     see. ``jobs`` jobs, or elements of an array, are to be queued with these settings.
     """
-    partitions = queue.partitions()
-    problems = request_problems(settings, partitions, queue.nodes())
-    if not problems:
-        problems = qos_problems(settings, chosen_partition(settings, partitions).name, jobs)
+    problems = problems_now(settings, jobs)
     unseen = disk_problem(directory, settings.shared_disks, disks_here())
     if problems or unseen:
         raise RequestError("\n".join([*problems, *([unseen] if unseen else [])]))
+
+
+def problems_now(settings: ClusterSettings, jobs: int = 1) -> list[str]:
+    """One line for each setting that this cluster's partition or QOS does not allow; it is asked."""
+    partitions = queue.partitions()
+    problems = request_problems(settings, partitions, queue.nodes())
+    return problems or qos_problems(settings, chosen_partition(settings, partitions).name, jobs)
 
 
 def request_problems(
