@@ -19,10 +19,11 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=cwd, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
     )  # fmt: skip
 
 
@@ -50,6 +51,32 @@ def test_dry_run_of_a_night_shows_every_stage(recipe: Path, tmp_path: Path) -> N
     assert "#SBATCH --array=0-39%32" in done.stdout
     assert done.stdout.count("#SBATCH --gpus-per-node=a100:1") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [recipe.name]
+
+
+def test_dry_run_of_a_night_says_the_disk_and_every_array(recipe: Path, tmp_path: Path) -> None:
+    cluster = ROOT / "configs/cluster/example-a100.yaml"
+    options = ["--songs", 5000, "--tasks", 2500, "--dry-run", "audio.format=flac"]
+    done = run("jobs.overnight", recipe, "--cluster", cluster, *options, cwd=tmp_path, PATH="/nowhere")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("# 5,000 songs take about ") and "are free at songs/tiny" in lines[0]
+    assert "GB of sound (estimated from the settings)" in lines[0]
+    assert "#SBATCH --array=0-833%11" in lines
+    assert [line.split("--array=")[1] for line in lines if line.startswith("# part ")] == [
+        "0-832%11",
+        "0-832%10",
+    ]
+
+
+def test_dry_run_shows_one_task_a_job_where_training_has_several(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text("{nodes: 2, tasks_per_node: 4, gpu_type: a100}")
+    done = run("jobs.overnight", recipe, "--cluster", "cluster.yaml", "--dry-run", cwd=tmp_path)
+    asked = [line for line in done.stdout.splitlines() if line.startswith("#SBATCH --n")]
+    assert asked == ["#SBATCH --nodes=2", "#SBATCH --ntasks-per-node=4"] + 3 * [
+        "#SBATCH --nodes=1", "#SBATCH --ntasks-per-node=1"
+    ]  # fmt: skip
+    assert "generate: one task a job, so cluster.nodes = 2 is taken as 1" in done.stderr
+    assert "gpus-per-node" not in done.stdout
 
 
 @pytest.mark.parametrize(

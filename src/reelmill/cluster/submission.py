@@ -94,7 +94,8 @@ def batch_scripts(request: Request, settings: ClusterSettings) -> str:
         return batch_script(request, settings)
     parts = array_parts(request.tasks, settings.array_parallelism, likely_max_array_size())
     further = [
-        f"# part {number}: the same for shares from {part.first} on, --array=0-{part.size - 1}%{part.cap}"
+        f"# part {number}: the same for shares from {part.first} on, "
+        f"--array=0-{part.size - 1}%{min(part.size, part.cap)}"
         + ("" if part.after is None else f", once part {part.after} has ended")
         for number, part in enumerate(parts[1:], 1)
     ]

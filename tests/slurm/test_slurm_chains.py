@@ -1,0 +1,75 @@
+"""Chains on a real Slurm that end early: refused half-way, or failed over an earlier night's songs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from devcluster import DevCluster
+from recipes import ROOT, start_job, write_recipe
+
+from reelmill.cluster.requeue import read_journal
+from reelmill.cluster.submission import submissions
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(
+        tmp_path_factory.mktemp("chains"),
+        bars=8,
+        model={"embedding_size": 16, "hidden_size": 32},
+        training={"steps": 5, "batch_size": 8, "sequence_length": 60, "checkpoint_every": 5},
+        sampling={"max_length": 100, "slots": 32},
+        songs={"songs_per_shard": 10, "max_attempts": 1, "require": "none"},
+    )
+
+
+def test_a_chain_that_is_refused_half_way_leaves_nothing_in_the_queue(
+    cluster: DevCluster, recipe: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "cluster.yaml"
+    # Nothing that is looked at before says that there is no such licence.
+    file.write_text(yaml.safe_dump({"time": 10, "generate": {"extra": ["--licenses=nothing"]}}))
+    run, songs = tmp_path / "run", tmp_path / "songs"
+    command = [sys.executable, "-m", "jobs.overnight", recipe, "--run", run, "--out", songs]
+    command += ["--cluster", file, "--songs", 40, "--tasks", 2]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, cwd=ROOT)
+    queued = [job for place in (run, songs) for item in submissions(place) for job in item["jobs"]]
+    assert done.returncode == 2 and len(queued) == 2
+    assert (
+        "sbatch refused" in done.stderr
+        and f"jobs {', '.join(queued)} already queued: cancelled" in done.stderr
+    )
+    assert {cluster.wait_for_end(job, 60) for job in queued} == {"CANCELLED"}
+
+
+def test_a_night_that_fails_does_not_end_well_with_an_earlier_nights_songs(
+    cluster: DevCluster, recipe: Path, tmp_path: Path
+) -> None:
+    file, songs = tmp_path / "cluster.yaml", tmp_path / "songs"
+    file.write_text(yaml.safe_dump({"time": 10, "warning": 30}))
+    start_job(
+        "overnight", recipe, "--run", tmp_path / "run", "--out", songs, "--cluster", file,
+        "--songs", 40, "--tasks", 2, "--no-audio",
+    )  # fmt: skip
+    (first,) = (item["jobs"][0] for item in submissions(songs) if item["stage"] == "collect")
+    assert cluster.wait_for_end(first) == "COMPLETED"
+
+    file.write_text(yaml.safe_dump({"time": 10, "warning": 30, "train": {"python": "/nowhere/python"}}))
+    start_job(
+        "overnight", recipe, "--run", tmp_path / "tonight", "--out", songs, "--cluster", file,
+        "--songs", 400, "--tasks", 2, "--no-audio",
+    )  # fmt: skip
+    *_, last = (item for item in submissions(songs) if item["stage"] == "collect")
+    assert cluster.wait_for_end(last["jobs"][0]) == "FAILED"
+    reason = read_journal(Path(last["folder"]) / "journal-0.jsonl")[-1]["reason"]
+    assert "not planned by this chain (its plan.json is an earlier one)" in reason
+    assert "training did not end well" in reason
+    assert (
+        len([item for item in submissions(songs) if item["stage"] == "generate"]) == 2
+    )  # none submitted again
