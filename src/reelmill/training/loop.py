@@ -152,6 +152,9 @@ class Trainer:
         self.window = Window(self.progress.window_loss, self.progress.window_characters, world.device)
         self.saved_state = asdict(self.progress)
 
+        # Where reading the last step's vector costs nothing; on a GPU it would mean to wait for the step.
+        self.flags_ride = world.size > 1 and world.device.type == "cpu"
+        self.stop_agreed: bool | None = None
         self.writer = CheckpointWriter(run, self.settings.keep_checkpoints)
         self.log: TrainingLog | None = None
         if world.is_first:
@@ -177,10 +180,21 @@ class Trainer:
             return False
         if self.checkpoint_is_due():
             self.save()
-        if self.progress.finished or self.world.any(bool(self.stop.reason) or self.writer.failed):
+        if self.progress.finished or self.is_to_stop():
             return False
         self.update()
         return True
+
+    def is_to_stop(self) -> bool:
+        """Whether any process wants to stop, the same in all. Where the wish travels with the gradients it is
+        one of before the last step.
+        """
+        return self.world.any(self.wants_to_stop) if self.stop_agreed is None else self.stop_agreed
+
+    @property
+    def wants_to_stop(self) -> bool:
+        """Whether this process does."""
+        return bool(self.stop.reason) or self.writer.failed
 
     def update(self) -> None:
         """One step: the gradient of the global batch, and the optimizer."""
@@ -191,7 +205,9 @@ class Trainer:
         for piece in self.held[self.world.rank]:
             total.add((0, piece), self.gradient(batch, self.pieces[piece], characters))
         gradient = exchange(total, self.held, self.world.rank, self.world.group)
-        loss = unpack(gradient, self.parameters)
+        loss, wishes = unpack(gradient, self.parameters)
+        if self.flags_ride:
+            self.stop_agreed = bool(wishes.item())
         if self.settings.clip_norm:
             self.world.accelerator.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         for group in self.optimizer.param_groups:
@@ -201,7 +217,7 @@ class Trainer:
         self.window.add(loss, characters)
 
     def gradient(self, batch: Batch, rows: range, characters: int) -> Tensor:
-        """One vector: the gradient of the rows' part of the loss, and that part itself (``packed``).
+        """One vector: the gradient of the rows' part of the loss, that part, a wish to stop (``packed``).
 
         The loss of a step is the sum over characters divided by their number in the global batch.
         """
@@ -223,7 +239,7 @@ class Trainer:
         if self.carried is not None:
             for kept, after in zip(self.carried, state, strict=True):
                 kept[:, mine] = after.detach()
-        return packed(self.parameters, loss, self.world.size)
+        return packed(self.parameters, loss, self.flags_ride and self.wants_to_stop, self.world.size)
 
     def account(self) -> bool:
         """Evaluate if it is time, write the step's metrics; False if asked to stop before that was done."""

@@ -1,4 +1,4 @@
-"""Gradients and loss as one vector: what processes add up and send to each other."""
+"""Gradients, loss and a wish to stop as one vector: what processes add up and send to each other."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from torch.nn import Parameter
 from reelmill.training.gradients import padded
 
 
-def packed(parameters: Sequence[Parameter], loss: Tensor, processes: int) -> Tensor:
-    """All gradients, then ``loss`` (no dimensions), then zeros up to a multiple of ``processes``."""
+def packed(parameters: Sequence[Parameter], loss: Tensor, flag: bool, processes: int) -> Tensor:
+    """All gradients, then ``loss`` (no dimensions), then ``flag``, then zeros up to a multiple of
+    ``processes``.
+    """
     parts = [_gradient_of(parameter).flatten() for parameter in parameters]
-    length = sum(map(len, parts)) + 1
-    padding = loss.new_zeros(padded(length, processes) - length)
-    return torch.cat([*parts, loss.detach().reshape(1), padding])
+    length = sum(map(len, parts)) + 2
+    rest = loss.new_zeros(padded(length, processes) - length + 1)
+    if flag:
+        rest[0] = 1
+    return torch.cat([*parts, loss.detach().reshape(1), rest])
 
 
-def unpack(vector: Tensor, parameters: Sequence[Parameter]) -> Tensor:
-    """Give each parameter its part of ``vector`` as gradient; returns the loss."""
+def unpack(vector: Tensor, parameters: Sequence[Parameter]) -> tuple[Tensor, Tensor]:
+    """Give each parameter its part of ``vector`` as gradient; returns the loss, and the sum of flags."""
     begin = 0
     for parameter in parameters:
         parameter.grad = vector[begin : begin + parameter.numel()].view_as(parameter)
         begin += parameter.numel()
-    return vector[begin]
+    return vector[begin], vector[begin + 1]
 
 
 def _gradient_of(parameter: Parameter) -> Tensor:
