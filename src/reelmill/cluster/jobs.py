@@ -67,6 +67,7 @@ class GenerateJob(task.Job):
             shard=(self.share, job["tasks"]),
             audio=job["audio"],
             progress=self.share == 0,
+            recall=job["round"] > 0,
         )
         print(outcome.describe(), flush=True)
         if not outcome.complete:

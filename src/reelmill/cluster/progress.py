@@ -10,7 +10,7 @@ from typing import Any
 
 def progress(job: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     """Training: the step of the newest checkpoint. Generation: the shards there; for a task of an array under
-    Slurm those of its own share and those of others that it has made.
+    Slurm those of its own share and those of others that it has made. Collecting: the shards verified so far.
     """
     place = Path(job["directory"])
     if job["stage"] == "train":
@@ -21,6 +21,8 @@ def progress(job: Mapping[str, Any], environ: Mapping[str, str]) -> int:
         return finished_shards(
             place, int(environ.get("SLURM_ARRAY_TASK_ID") or 0) + job["first"], job["tasks"]
         )
+    if job["stage"] == "collect":
+        return verified_shards(place)
     return 0
 
 
@@ -44,6 +46,14 @@ def finished_shards(songs: Path, share: int, shares: int) -> int:
         for manifest in (songs / half).glob("shard-*.json")
         if manifest.stem.removeprefix("shard-").isdigit()
     )
+
+
+def verified_shards(songs: Path) -> int:
+    """How often a shard has been verified in full for a job that collects (``songs.verified``)."""
+    try:
+        return (songs / ".verified.jsonl").read_bytes().count(b"}\n")
+    except OSError:
+        return 0
 
 
 def _maker(manifest: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from reelmill.songs.plan import Plan, create_plan, grow_plan, plan_path, read_pl
 from reelmill.songs.produce import produce
 from reelmill.songs.shards import KINDS
 from reelmill.songs.tunes import write_tunes
+from reelmill.songs.verified import Verified
 from reelmill.training.checkpoints import find_checkpoint, load_model, run_config
 
 
@@ -31,13 +33,15 @@ def generate(
     audio: bool = True,
     progress: bool = True,
     take_over: bool = True,
+    recall: bool = False,
 ) -> Outcome:
     """Make what is missing of share ``shard`` (I of K) of a songs directory, and what is damaged of it.
 
     ``source`` is a run, whose songs go to ``out``, or a songs directory to go on with. What has been planned
     once stays: ``songs`` may grow, any other difference is refused by key. With ``audio`` False only text is
     made now; a new plan then has no sound until ``reelmill render`` adds it. ``take_over`` lets a worker that
-    has finished its share go on with shards that nobody has begun.
+    has finished its share go on with shards that nobody has begun. With ``recall`` what a job's verification
+    (``verify`` with ``resume``) has read is not read again.
 
     Raises RequestError if the request cannot be met, before any song is made, or if the disk is full; what is
     finished stays. Faults of the machine are in the outcome.
@@ -50,13 +54,22 @@ def generate(
         if checkpoint is not None:
             raise RequestError(f"--checkpoint {checkpoint}: {source} has its own copy of the model")
         model = _kept_or_copied(directory, plan)
+        _write_missing_tunes(directory, plan)
     else:
         directory = out
         plan, config, model = plan_from_run(source, out, songs, overrides, seed, checkpoint, audio)
         keep_model(directory, model)
     halves = KINDS if audio and plan.audio else KINDS[:1]
     return produce(
-        directory, plan, config, model, shard=shard, halves=halves, progress=progress, take_over=take_over
+        directory,
+        plan,
+        config,
+        model,
+        shard=shard,
+        halves=halves,
+        progress=progress,
+        take_over=take_over,
+        memory=Verified(directory, plan) if recall else None,
     )
 
 
@@ -159,6 +172,12 @@ def _kept_or_copied(directory: Path, plan: Plan) -> TrainedModel:
             raise damage from None
         keep_model(directory, model)
         return model
+
+
+def _write_missing_tunes(directory: Path, plan: Plan) -> None:
+    """Write tunes.json, which a kill after planning keeps from being written, if the run is still there."""
+    with contextlib.suppress(RequestError, DamagedError):
+        write_tunes(directory, run_config(Path(plan.run)).corpus)
 
 
 def _same_place(source: Path, out: Path) -> bool:

@@ -22,6 +22,7 @@ from reelmill.songs.progress import Progress
 from reelmill.songs.publishing import published_live
 from reelmill.songs.shards import KINDS, Kind, manifest_path
 from reelmill.songs.shares import Share
+from reelmill.songs.verified import Verified
 from reelmill.songs.worker import Made, Worker
 
 _log = logging.getLogger(__name__)
@@ -37,14 +38,15 @@ def produce(
     halves: tuple[Kind, ...],
     progress: bool = True,
     take_over: bool = True,
+    memory: Verified | None = None,
 ) -> Outcome:
     """Make what is missing or damaged of one share. ``model`` may be None if ``halves`` are audio only.
 
     Before the first song, this machine's fingerprint is compared with the plan's: RequestError if it would
-    make other bytes.
+    make other bytes. ``memory`` is for the share (see there).
     """
     began = time.monotonic()
-    share = Share(directory, plan, shard, halves, take_over)
+    share = Share(directory, plan, shard, halves, take_over, memory)
     tidy(directory)
     for problem in share.damaged:
         _log.warning("%s; it is made again", problem)

@@ -26,6 +26,7 @@ from reelmill.songs.examine import examine
 from reelmill.songs.leases import EXPIRY, RENEWALS, Leases, file_server_now, read_lease
 from reelmill.songs.plan import Plan
 from reelmill.songs.shards import Kind, check, manifest_path, read_manifest, shard_numbers
+from reelmill.songs.verified import Verified
 
 _CHECKS_AT_ONCE = 4
 _LOOKS = 20  # at leases of others a second, at most, for there may be thousands, and thousands who look
@@ -49,7 +50,7 @@ class Share:
     count. A tar that its manifest agrees with in size and time is trusted as long as anything is missing, for
     a worker that goes on after a kill should not read all it has made. If nothing seems to be, all is read as
     ``verify`` does: whoever asks again may have reason to doubt it. Where damage was found the rest is read,
-    too, once that is made good (``doubt``).
+    too, once that is made good (``doubt``). What ``memory`` recalls is not read again.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class Share:
         shard: tuple[int, int] = (0, 1),
         halves: tuple[Kind, ...] = ("text", "audio"),
         take_over: bool = True,
+        memory: Verified | None = None,
     ) -> None:
         self._directory, self._plan, self._halves, self._take_over = directory, plan, halves, take_over
+        self._memory = memory
         self._doubted: set[int] = set()
         self.own = range(shard[0], plan.shards, shard[1])
         self.damaged: list[str] = []
@@ -185,12 +188,15 @@ class Share:
     def _problems(self, number: int) -> dict[Kind, str]:
         """Why the halves of a shard do not count, those that do left out; see ``_problem``."""
         found = {kind: self._problem(number, kind) for kind in self._halves}
-        if not any(found.values()) and number in self._doubted:
+        if not any(found.values()) and number in self._doubted and not self._is_verified(number):
             plan = self._plan
             audio = extension(plan.audio_settings) if "audio" in self._halves else None
             seen = examine(self._directory, number, plan.first(number), plan.count(number), audio)
             found.update({kind: lines[0] for kind, lines in seen.problems.items() if lines and kind in found})
         return {kind: problem for kind, problem in found.items() if problem is not None}
+
+    def _is_verified(self, number: int) -> bool:
+        return self._memory is not None and self._memory.recall(number) is not None
 
     def _problem(self, number: int, kind: Kind) -> str | None:
         """Why a shard does not count ("" if it is not made, or not to its end, yet); None if it does."""

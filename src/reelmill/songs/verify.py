@@ -7,6 +7,7 @@ what is said here to be missing or damaged.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from reelmill.songs.examine import Examination
 from reelmill.songs.plan import Plan, model_path, read_plan
 from reelmill.songs.pool import Pool
 from reelmill.songs.shards import KINDS, manifest_path, tar_path
+from reelmill.songs.verified import Verified
 
 _SHOWN = 20
 
@@ -62,23 +64,28 @@ class Verification:
         return "\n".join(lines)
 
 
-def verify(directory: Path, processes: int | None = None) -> Verification:
+def verify(directory: Path, processes: int | None = None, resume: bool = False) -> Verification:
     """Read everything in a songs directory; ``processes`` at once (default: one a processor).
 
-    RequestError if it has no plan; every other problem is in the result.
+    With ``resume`` what an earlier call with it has read is left out, and what is read is remembered: for
+    jobs that are killed on the way. RequestError if there is no plan; every other problem is in the result.
     """
     plan = read_plan(directory)
+    memory = Verified(directory, plan) if resume else None
     problems = [*_model_problems(directory, plan), *_strays(directory, plan)]
     audio = extension(plan.audio_settings) if plan.audio else None
     missing: list[str] = []
     total = Examination(shard=-1)
     with Pool(None, processes) as pool:
-        examined = [
-            pool.examine(directory, number, plan.first(number), plan.count(number), audio)
-            for number in range(plan.shards)
-        ]
-        for future in examined:
-            found = future.result()
+        examined: list[tuple[Examination | Future[Examination], Any]] = []
+        for number in range(plan.shards):
+            known, state = (memory.recall(number), memory.state(number)) if memory else (None, None)
+            first, count = plan.first(number), plan.count(number)
+            examined.append((known or pool.examine(directory, number, first, count, audio), state))
+        for seen, state in examined:
+            found = seen.result() if isinstance(seen, Future) else seen
+            if memory and isinstance(seen, Future):
+                memory.remember(found, state)
             missing += [str(manifest_path(directory, kind, found.shard)) for kind in found.missing]
             problems += [line for lines in found.problems.values() for line in lines]
             total.songs += found.songs
