@@ -13,7 +13,6 @@ The manifests are the truth. metrics.jsonl can be made again from them, by anybo
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import re
 from collections import deque
 from collections.abc import Iterable
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from reelmill.errors import DamagedError
 from reelmill.songs.attempt import TIERS
+from reelmill.songs.exclusive import exclusive
 from reelmill.songs.plan import Plan, read_plan
 from reelmill.songs.shards import KINDS, Kind, Manifest, read_manifest, shard_numbers
 from reelmill.tracking.metrics import MetricsLog
@@ -56,8 +56,7 @@ class Figures:
             self._read_manifests(kind, plan)
         if len(self._read) == self._logged:
             return []
-        with (self.directory / f".{METRICS}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with exclusive(self.directory / f".{METRICS}.lock"):
             new = self._append(plan)
         self._logged = len(self._read)
         return new
@@ -101,8 +100,8 @@ class Figures:
 def figures(kind: Kind, manifest: Manifest) -> dict[str, float | int]:
     """What a manifest says about its making: songs, rates a second, and seconds by stage.
 
-    ``passed_TIER`` is the share of the attempts; stages are in seconds of processors, sampling in seconds of
-    the clock. What its maker did not say is left out.
+    ``passed_TIER`` is the share of the attempts; stages are in seconds of processors, sampling and writing in
+    seconds of the clock. What its maker did not say is left out.
     """
     made_by = manifest.made_by
     values: dict[str, float | int] = {"songs": manifest.songs, "failed": len(manifest.failed)}

@@ -11,11 +11,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import json
 import os
 import typing
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +25,12 @@ from reelmill.config import Config
 from reelmill.errors import DamagedError, RequestError
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.settings import COMPUTE
+from reelmill.songs.exclusive import exclusive
 from reelmill.songs.settings import SongsSettings
 from reelmill.tracking.settings import TrackingSettings
 
 FILE = "plan.json"
+_LOCK = f".{FILE}.lock"
 SECTIONS = ("sampling", "audio", "songs")
 _VERSION = 1
 
@@ -141,7 +141,7 @@ def create_plan(directory: Path, wanted: Plan) -> Plan:
             except OSError as error:
                 if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
                     raise
-                with _lock(directory):  # a file system without hard links
+                with exclusive(directory / _LOCK):  # a file system without hard links
                     if not path.exists():
                         partial.replace(path)
             durable.sync(directory)
@@ -163,7 +163,7 @@ def grow_plan(
 
     Never takes anything away: of two that grow the same plan at once, the larger number stays.
     """
-    with _lock(directory):
+    with exclusive(directory / _LOCK):
         plan = grown = read_plan(directory)
         if songs > plan.songs:
             grown = replace(grown, songs=songs)
@@ -194,18 +194,6 @@ def require_equal(directory: Path, plan: Plan, wanted: Plan) -> None:
             f"{plan_path(directory)} plans other songs: {'; '.join(lines)}. "
             "Use another directory, or go on with the plan as it is: reelmill generate DIR"
         )
-
-
-@contextlib.contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    # The kernel drops the lock when its holder is killed.
-    path = directory / f".{FILE}.lock"
-    try:
-        with path.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-    except OSError as error:
-        durable.raise_explained(error, path)
 
 
 def _to_json(plan: Plan) -> str:

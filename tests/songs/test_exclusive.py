@@ -1,0 +1,102 @@
+"""One at a time, with the kernel's locks and on disks that have none."""
+
+import errno
+import fcntl
+import multiprocessing
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reelmill.songs import exclusive as exclusive_module
+from reelmill.songs.exclusive import exclusive
+from reelmill.songs.plan import create_plan, grow_plan, read_plan
+from tests.songs.test_plan import PLAN
+
+PROCESSES, TURNS = 4, 40
+
+
+@pytest.fixture(params=["flock", "ENOSYS", "EOPNOTSUPP", "ENOLCK"])
+def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system whose locks work, or fail as ``request.param`` says."""
+    if request.param != "flock":
+        no_locks(monkeypatch, request.param)
+
+
+def no_locks(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+def _count(path: Path, barrier: Any) -> None:
+    barrier.wait()
+    for _ in range(TURNS):
+        with exclusive(path.with_name(".lock")):
+            value = int(path.read_text())
+            time.sleep(0.0005)
+            path.write_text(str(value + 1))
+
+
+def test_no_turn_is_lost(tmp_path: Path, disk: None) -> None:
+    path = tmp_path / "count"
+    path.write_text("0")
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(PROCESSES)
+    workers = [context.Process(target=_count, args=(path, barrier)) for _ in range(PROCESSES)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * PROCESSES
+    assert int(path.read_text()) == PROCESSES * TURNS
+    assert len(list(tmp_path.glob(".lock*"))) <= 2, "and no heap of locks is left"
+
+
+def _die(path: Path) -> None:
+    with exclusive(path):
+        os._exit(9)
+
+
+def test_a_dead_holder_is_outlived(tmp_path: Path, disk: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exclusive_module, "PATIENCE", 0.5)
+    holder = multiprocessing.get_context("fork").Process(target=_die, args=(tmp_path / ".lock",))
+    holder.start()
+    holder.join()
+    assert holder.exitcode == 9
+    for _ in range(2):
+        with exclusive(tmp_path / ".lock"):
+            pass
+
+
+def test_an_error_inside_gives_it_back(tmp_path: Path, disk: None) -> None:
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), exclusive(tmp_path / ".lock"):
+            raise ZeroDivisionError
+
+
+def _grow(directory: Path, songs: int) -> None:
+    grow_plan(directory, songs=songs, fingerprint={"text": {"made by": str(songs)}})
+
+
+def test_a_plan_grows_where_there_are_neither_locks_nor_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_locks(monkeypatch, "ENOSYS")
+
+    def link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    create_plan(tmp_path, PLAN)
+    context = multiprocessing.get_context("fork")
+    growers = [context.Process(target=_grow, args=(tmp_path, songs)) for songs in (40, 100, 30, 64, 99)]
+    for grower in growers:
+        grower.start()
+    for grower in growers:
+        grower.join()
+    plan = read_plan(tmp_path)
+    assert plan.songs == 100 and plan.fingerprint["text"]["made by"] in {"40", "100", "30", "64", "99"}
