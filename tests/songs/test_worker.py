@@ -1,5 +1,7 @@
 """A worker has no more in hand than its slots need, whatever holds it up."""
 
+import json
+import os
 import shutil
 import threading
 import time
@@ -10,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from reelmill.songs import shards
+from reelmill.songs import leases, produce, shards
 from reelmill.songs.direct import DirectFile
 from reelmill.songs.generate import generate
 from reelmill.songs.leases import read_leases
+from reelmill.songs.pool import Pool
 from reelmill.songs.verify import verify
 from tests.songs.conftest import SONGS, tars
 
@@ -28,6 +31,16 @@ class Stuck(DirectFile):
 
     def write(self, data: bytes | memoryview) -> int:
         self.go.wait()
+        return super().write(data)
+
+
+class Slow(DirectFile):
+    """A disk that takes its time over each piece."""
+
+    seconds, members = 0.01, 3 * PER_SHARD
+
+    def write(self, data: bytes | memoryview) -> int:
+        time.sleep(self.seconds)
         return super().write(data)
 
 
@@ -73,6 +86,26 @@ def test_a_slow_disk_holds_the_sampler_back(
         assert working.result().complete
     assert held <= 2 * SLOTS // PER_SHARD + 2
     assert tars(out) == tars(reference, *(["text", "audio"] if audio else ["text"]))
+
+
+def test_a_slow_disk_shows_in_the_seconds_of_writing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though waiting for it takes no processor; and seconds of all shards add up to what there was."""
+    pools: list[Pool] = []
+    monkeypatch.setattr(produce, "Pool", lambda *given: pools.append(Pool(*given)) or pools[-1])
+    monkeypatch.setattr(shards, "DirectFile", Slow)
+    out = tmp_path / "songs"
+    (out / "leases").mkdir(parents=True)
+    lease = out / "leases" / "shard-000001.json"
+    lease.write_text("{}")  # its shard comes last
+    old = time.time() - leases.EXPIRY + 3
+    os.utime(lease, (old, old))
+    assert generate(run, out, songs=16, progress=False).made == [0, 1]
+    made_by = [json.loads(path.read_text())["made_by"] for path in out.glob("*/shard-*.json")]
+    assert all(maker["stages"]["writing"] >= Slow.members * Slow.seconds for maker in made_by)
+    for stage, task in (("judging", "judge"), ("recording", "record")):
+        assert 0 < sum(maker["stages"][stage] for maker in made_by) <= pools[0].seconds[task]
 
 
 def test_what_has_text_is_taken_up_shard_by_shard(

@@ -63,7 +63,7 @@ class Committer:
     ) -> None:
         self._directory, self._pool, self._extension = directory, pool, extension
         self._made_by, self._stages, self._on_song, self._on_shard = made_by, stages, on_song, on_shard
-        self._counted: dict[str, float] = {}  # of seconds by stage, what stands in manifests already
+        self._counted = stages()  # of the seconds by stage, what stands in manifests or is no shard's
         self._queue: queue.SimpleQueue[InHand | None] = queue.SimpleQueue()
         self._ahead = 2 * pool.processes + 2  # sounds being recorded or waiting to be written
         self._lock = threading.Lock()
@@ -207,8 +207,10 @@ class Committer:
         }
 
     def _stage_seconds(self) -> dict[str, float]:
-        """Seconds by stage since the last manifest, so that those of all manifests add up."""
-        now = {**self._stages(), "writing": time.thread_time()}
+        """Seconds by stage since the last manifest, so that those of all manifests add up. A tar's writing is
+        counted where it is written.
+        """
+        now = self._stages()
         spent = {stage: round(seconds - self._counted.get(stage, 0.0), 3) for stage, seconds in now.items()}
         self._counted = now
         return spent

@@ -8,6 +8,7 @@ counts. Everything in a manifest but ``made_by`` is the same whoever made the sh
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,9 +108,24 @@ class Commit:
     """A shard being written: add members in order, then set what the manifest says."""
 
     def __init__(self, tar: TarWriter) -> None:
-        self.add = tar.add
+        self._tar = tar
+        self.seconds = 0.0  # spent writing so far
         self.facts: dict[str, Any] = {}  # first, count, failed, attempts
         self.made_by: dict[str, Any] = {}
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Count how long the block takes."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds += time.monotonic() - began
+
+    def add(self, name: str, data: bytes | memoryview) -> None:
+        """Append a member."""
+        with self.writing():
+            self._tar.add(name, data)
 
     def add_all(self, members: Iterable[tuple[str, bytes | memoryview]]) -> None:
         """Append members, (name, data) each."""
@@ -126,11 +142,13 @@ def committing(directory: Path, kind: Kind, number: int) -> Iterator[Commit]:
     """
     path = tar_path(directory, kind, number)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with durable.replacing(path) as partial, DirectFile(partial) as file:
+    with contextlib.ExitStack() as ending, durable.replacing(path) as partial, DirectFile(partial) as file:
         tar = TarWriter(file)
         commit = Commit(tar)
         yield commit
+        ending.enter_context(commit.writing())  # till all that is buffered is written, and synced
         tar.close()
+    stages = {**commit.made_by.get("stages", {}), "writing": round(commit.seconds, 3)}
     manifest = {
         "first": commit.facts["first"],
         "count": commit.facts["count"],
@@ -138,7 +156,7 @@ def committing(directory: Path, kind: Kind, number: int) -> Iterator[Commit]:
         "sha256": tar.sha256,
         "failed": commit.facts["failed"],
         "attempts": commit.facts["attempts"],
-        "made_by": {**commit.made_by, "modified_ns": path.stat().st_mtime_ns},
+        "made_by": {**commit.made_by, "stages": stages, "modified_ns": path.stat().st_mtime_ns},
     }
     durable.write_json(manifest_path(directory, kind, number), manifest)
     remove_temporaries(directory, kind, number)

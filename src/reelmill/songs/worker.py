@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 _LOOK_AGAIN = 1.0  # seconds between two looks for work where there was none
 _HOPELESS = 128  # attempts
 # Songs are written in order, and one that takes many attempts holds up those behind it. So many times the
-# slots may be finished meanwhile: with half of it slots stand empty, with twice of it a kill costs the double.
+# slots may be finished meanwhile: with half of it slots stand empty, with twice of it a kill costs double.
 _LAGGARD = 8
 
 
