@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from reelmill.audio.process import ToolError
 from reelmill.audio.render import Renderer
 from reelmill.audio.settings import AudioSettings
 from reelmill.errors import RequestError
+from reelmill.songs import pool as pool_module
 from reelmill.songs.attempt import judge
 from reelmill.songs.pool import Pool
 from reelmill.songs.sound import record
@@ -55,6 +57,41 @@ def test_what_always_kills_the_child_is_a_fault_of_the_machine(
     monkeypatch.setenv("REELMILL_ABC2MIDI", str(tool))
     with Pool(None, 1) as pool, pytest.raises(ToolError, match="lost 3 times"):
         pool.judge(GOOD, True, 200).result()
+
+
+def end_children(monkeypatch: pytest.MonkeyPatch, *how: signal.Signals) -> None:
+    """Have children end by these signals, one after the other, when they are asked something."""
+    coming = list(how)
+    ask = pool_module._Child.ask
+
+    def asked(child: Any, *given: Any) -> Any:
+        if coming:
+            os.kill(child._process.pid, coming.pop(0))
+        return ask(child, *given)
+
+    monkeypatch.setattr(pool_module._Child, "ask", asked)
+
+
+def test_midi_that_crashes_the_synthesizer_twice_has_no_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would crash it for ever, on any machine: that is the song's fault, and the next one is recorded."""
+    judgement = judge(GOOD, True, 200)
+    facts = judgement.facts(3, 1)
+    with Pool(SOUND, 1) as pool:
+        end_children(monkeypatch, signal.SIGSEGV, signal.SIGSEGV)
+        sound = pool.record(facts, judgement.data).result()
+        assert (sound.failure, sound.data) == ("the synthesizer ended by SIGSEGV", b"")
+        assert not pool.record(facts, judgement.data).result().failure
+
+
+def test_children_that_are_killed_say_nothing_about_a_song(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a machine that is short of memory kills them; nor do crashes while a tune is judged."""
+    judgement = judge(GOOD, True, 200)
+    with Pool(SOUND, 1) as pool:
+        end_children(monkeypatch, signal.SIGKILL, signal.SIGKILL)
+        assert not pool.record(judgement.facts(3, 1), judgement.data).result().failure
+    with Pool(SOUND, 1) as pool:
+        end_children(monkeypatch, signal.SIGSEGV, signal.SIGSEGV)
+        assert pool.judge(GOOD, True, 200).result() == judgement
 
 
 def test_a_wrong_request_comes_back_as_one() -> None:
