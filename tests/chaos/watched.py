@@ -244,10 +244,10 @@ def _note_songs(notes: _Notes) -> None:
     notes.at(worker.Worker, "run", lambda _: notes.values.__setitem__(PHASES.index(START_UP), 0))
     notes.around(Engine, "step", SAMPLING)
 
-    def ask(wrapped: Callable[..., Any], one: Any, header: dict[str, Any], payload: bytes) -> Any:
+    def ask(wrapped: Callable[..., Any], one: Any, header: dict[str, Any], *data: Any) -> Any:
         notes.values[_CHILD] = one._process.pid
         with notes.inside(RENDERING) if header["task"] == "record" else contextlib.nullcontext():
-            return wrapped(one, header, payload)
+            return wrapped(one, header, *data)
 
     _wrap(pool._Child, "ask", ask)
 
