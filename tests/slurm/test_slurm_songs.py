@@ -136,6 +136,8 @@ def test_plain_sbatch_scripts(cluster: DevCluster, recipe: Path, tmp_path: Path)
     training = sbatch("slurm/train.sbatch", recipe, run, "training.steps=100")
     assert cluster.wait_for_end(training) == "COMPLETED"
     assert newest_checkpoint(run) == 100
+    (journal,) = (run / "logs" / "submissions").glob("*/journal-0.jsonl")
+    assert read_journal(journal)[-1]["log"] == str(tmp_path / f"{training}.log")  # which `status` shows
     prepare("plan", run, songs, 80)
     assert plan_path(songs).is_file()
     array = sbatch("slurm/generate.sbatch", songs)

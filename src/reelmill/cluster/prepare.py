@@ -59,7 +59,7 @@ def prepare(stage: str, arguments: Sequence[str], environ: Mapping[str, str]) ->
         settings = config.load(arguments[0], arguments[2:])
         request = training_request(settings, Path(arguments[1]))
     else:
-        facts = {"audio": True, "overrides": []}
+        facts = {"audio": True, "overrides": [], "round": 0}
         request = Request("generate", Path(arguments[0]), facts, GenerateJob, _tasks(environ))
     job = environ.get("SLURM_ARRAY_JOB_ID") or environ["SLURM_JOB_ID"]
     folder = request.directory.absolute() / "logs" / "submissions" / f"{stage}-{job}"
