@@ -6,8 +6,8 @@ depends on (model, settings, seed, song, attempt, prompt), not on the slot, the 
 every operation works on rows alone (``products``), random numbers are keyed by position (``streams``), and
 rows are padded to a number that keeps the libraries' kernels the same.
 
-A CPU is looked at after each character. A CUDA device would stand still at each look, so it goes on for a
-stride of characters, replayed as a graph (``replay``), always with the same rows.
+Between two looks at what has finished lies a stride of characters. On CUDA it is replayed as a graph
+(``replay``), always with the same rows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from reelmill.sampling.streams import uniforms
 from reelmill.sampling.warpers import choose, probabilities
 
 _BLOCK = 32  # characters for which random numbers are drawn at once
-_CUDA_STRIDE = 16  # characters between two looks at what has finished; as many random numbers are drawn
+# Characters between two looks at what has finished. Looks cost more than the few characters that a finished row
+# goes on for; on CUDA the device stands still at each.
+_STRIDE = {"cpu": 4, "cuda": 16}
 _SLOTS = {"cpu": 256, "cuda": 4096}  # where the settings leave them open
 
 
@@ -65,7 +67,7 @@ class Engine:
         self._cell = SamplingCell(model, settings.precision, self.device)
         self._vocabulary = model.vocabulary
         self._static = self.device.type != "cpu"  # whether a stride may depend on tensors only
-        self._stride = _CUDA_STRIDE if self._static else 1
+        self._stride = _STRIDE["cuda" if self._static else "cpu"]
         self._block = self._stride if self._static else _BLOCK
         self._waiting: deque[tuple[Attempt, np.ndarray]] = deque()
         self._attempts: list[Attempt | None] = []  # of each row
