@@ -44,5 +44,11 @@ def test_an_error_in_the_block_is_what_is_raised(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a bug"), DirectFile(tmp_path / "file") as file:
         file.write(b"x")
         raise ValueError("a bug")
-    with pytest.raises(OSError, match="Bad file descriptor"):
+    with pytest.raises(RuntimeError, match="shutdown"):
         file.write(b"x" * (BUFFER + 1))
+
+
+@pytest.mark.parametrize("size", [1, 3 * BUFFER])
+def test_what_the_disk_refuses_is_raised(size: int) -> None:
+    with pytest.raises(OSError, match="No space left"), DirectFile(Path("/dev/full")) as file:
+        file.write(b"x" * size)

@@ -20,7 +20,7 @@ from reelmill.songs.pool import Pool
 from reelmill.songs.verify import verify
 from tests.songs.conftest import SONGS, tars
 
-SLOTS, PER_SHARD = 4, 8
+SLOTS, PER_SHARD, AHEAD = 4, 8, 4
 _STILL = 1.5  # seconds without anything new, after which nothing more is expected
 
 
@@ -69,7 +69,7 @@ def most_leases(directory: Path) -> int:
 def test_a_slow_disk_holds_the_sampler_back(
     run: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, audio: bool
 ) -> None:
-    """Songs in hand: those in slots, as many that are finished, and one shard that is begun."""
+    """Songs in hand: those in slots, some times as many that are finished, and shards that are begun."""
     out = tmp_path / "songs"
     with ThreadPoolExecutor(1) as thread:
         with stuck_disk(monkeypatch):
@@ -84,7 +84,7 @@ def test_a_slow_disk_holds_the_sampler_back(
             )
             held = most_leases(out)
         assert working.result().complete
-    assert held <= 2 * SLOTS // PER_SHARD + 2
+    assert held <= (1 + AHEAD) * SLOTS // PER_SHARD + 2 < SONGS // PER_SHARD
     assert tars(out) == tars(reference, *(["text", "audio"] if audio else ["text"]))
 
 

@@ -31,8 +31,8 @@ from reelmill.sampling.streams import uniforms
 from reelmill.sampling.warpers import choose, probabilities
 
 _BLOCK = 32  # characters for which random numbers are drawn at once
-# Characters between two looks at what has finished. Looks cost more than the few characters that a finished row
-# goes on for; on CUDA the device stands still at each.
+# Characters between two looks at what has finished. Looks cost more than the few characters that a finished
+# row goes on for; on CUDA the device stands still at each.
 _STRIDE = {"cpu": 4, "cuda": 16}
 _SLOTS = {"cpu": 256, "cuda": 4096}  # where the settings leave them open
 

@@ -34,6 +34,10 @@ _HOPELESS = 128  # attempts
 # Songs are written in order, and one that takes many attempts holds up those behind it. So many times the
 # slots may be finished meanwhile: with half of it slots stand empty, with twice of it a kill costs double.
 _LAGGARD = 8
+# So many times the slots may wait for the disk or for recording: a song's turn then comes some seconds after
+# it was begun, and few that take many attempts are waited for. With as many as the slots, a fifth of two
+# processors stood idle.
+_AHEAD = 4
 
 
 @dataclass
@@ -117,7 +121,7 @@ class Worker:
 
         What is finished and not written lies in memory, and is lost with this process.
         """
-        return self._committer.backlog > chains.slots and not self._committer.starved
+        return self._committer.backlog > _AHEAD * chains.slots and not self._committer.starved
 
     def _doubts(self) -> bool:
         """Whether reading what was only looked at so far brings new work."""
