@@ -93,7 +93,7 @@ def spent_seconds(songs: int, channels: Literal[1, 2]) -> dict[str, list[float]]
     return spent
 
 
-def rows(songs: int = 100) -> list[Row]:
+def rows(songs: int = 60) -> list[Row]:
     """Songs a second of CPU time, in stereo and in mono."""
     found = []
     channels: Literal[1, 2]
@@ -112,7 +112,7 @@ def rows(songs: int = 100) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--songs", type=int, default=100)
+    parser.add_argument("--songs", type=int, default=60)
     print(table(rows(parser.parse_args().songs)))
 
 

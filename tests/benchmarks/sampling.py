@@ -35,7 +35,7 @@ from reelmill.training.settings import ModelSettings
 Precision = Literal["float32", "bfloat16", "int8"]
 INT8: Precision = "int8"
 BFLOAT16: Precision = "bfloat16"
-SLOTS, SONGS, ROUNDS = 256, 2048, 7
+SLOTS, SONGS, ROUNDS = 256, 2048, 5
 PLAIN_CHARACTERS = 1000
 WEIGHTS = 4 * 1024 * 1024  # of the recurrent product
 
