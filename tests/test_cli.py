@@ -61,4 +61,4 @@ def test_overrides_may_stand_anywhere(tmp_path: Path, capsys: pytest.CaptureFixt
         ["train", "--run", str(tmp_path / "r"), str(tmp_path / "a.yaml"), wrong],
     ):
         assert main(arguments) == 2
-        assert "did you mean 'steps'" in capsys.readouterr().err
+        assert "did you mean 'training.steps'" in capsys.readouterr().err

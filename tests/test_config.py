@@ -48,7 +48,7 @@ def test_irish_is_the_labs_recipe() -> None:
     ("override", "expected"),
     [
         ("trainin.steps=3", "no section 'trainin'; did you mean 'training'"),
-        ("training.stps=3", "unknown key 'training.stps'; did you mean 'steps'"),
+        ("training.stps=3", "unknown key 'training.stps'; did you mean 'training.steps'"),
         ("training.steps=abc", "training.steps should be int, not 'abc'"),
         ("training.steps=0", "training.steps should be greater than or equal to 1, not 0"),
         ("training.steps=1.5", "training.steps"),

@@ -192,7 +192,8 @@ def _explain(kind: type, problem: Any, source: str, overridden: set[str]) -> str
     where = "command line" if key in overridden else source
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         siblings = _names(_class_at(kind, parts[: known - 1]))
-        return f"{where}: unknown key {key!r}{nearest(parts[known - 1], siblings)}"
+        section = "".join(f"{part}." for part in parts[: known - 1])
+        return f"{where}: unknown key {key!r}{nearest(parts[known - 1], siblings, section)}"
     expected = str(problem["msg"]).removeprefix("Input ")
     if "ctx" not in problem:  # not a matter of bounds: the type is wrong, and a union says so once a branch
         expected = f"should be {_type_name(kind, parts[:known])}"
@@ -224,7 +225,7 @@ def _names(kind: type) -> list[str]:
     return [item.name for item in dataclasses.fields(kind)]
 
 
-def nearest(name: str, names: Sequence[str]) -> str:
+def nearest(name: str, names: Sequence[str], section: str = "") -> str:
     """What ``name`` was meant to be, to be put behind an error message."""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; valid are {', '.join(names)}"
+    return f"; did you mean {section + close[0]!r}?" if close else f"; valid are {', '.join(names)}"

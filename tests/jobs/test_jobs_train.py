@@ -83,7 +83,7 @@ def test_dry_run_shows_one_task_a_job_where_training_has_several(recipe: Path, t
     ("arguments", "said"),
     [
         (["--cluster", "nowhere.yaml"], "nowhere.yaml: no such file"),
-        (["--cluster", ROOT / "configs/cluster/devcluster.yaml", "training.stepz=1"], "did you mean 'steps'"),
+        (["--cluster", ROOT / "configs/cluster/devcluster.yaml", "training.stepz=1"], "'training.steps'"),
         (["--cluster", ROOT / "configs/cluster/devcluster.yaml", "cluster.tiem=1"], "did you mean 'time'"),
     ],
 )

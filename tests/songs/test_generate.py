@@ -89,7 +89,7 @@ def test_what_would_mean_other_songs_is_refused_by_key(songs: Path, run: Path) -
         ({"songs": 5}, "songs is 64 in the plan and 5 here"),
         ({"songs": 0}, "--songs 0: at least 1"),
         ({"overrides": ["songs.require=bars", "songs.songs_per_shard=9"]}, "songs.songs_per_shard is 8"),
-        ({"overrides": ["sampling.temprature=0.5"]}, "did you mean 'temperature'"),
+        ({"overrides": ["sampling.temprature=0.5"]}, "did you mean 'sampling.temperature'"),
         ({"overrides": ["sampling.temperature=-1"]}, "sampling.temperature"),
     ]:
         for source, out in [(songs, None), (run, songs)]:

@@ -181,7 +181,7 @@ def make_archive(directory: Path) -> Path:
 
 
 def _delivery(command: str, directory: Path) -> list[str]:
-    return [sys.executable, "-m", "reelmill.tracking.delivery", command, str(directory)]
+    return [sys.executable, "-P", "-m", "reelmill.tracking.delivery", command, str(directory)]
 
 
 def may_be_online(settings: TrackingSettings) -> bool:
