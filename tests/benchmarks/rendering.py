@@ -35,7 +35,7 @@ from reelmill.audio.soundfont import soundfont
 from reelmill.corpus import named
 from reelmill.songs.direct import DirectFile
 
-_TURN = 10  # songs by one side before it is the other's turn: their caches are then warm, as in a long run
+_TURN = 20  # songs by one side before it is the other's turn: their caches are then warm, as in a long run
 
 
 def real_tunes(count: int) -> list[Midi]:
@@ -83,7 +83,8 @@ def spent_seconds(songs: int, channels: Literal[1, 2]) -> dict[str, list[float]]
             subprocess.run([*command, song], check=True, capture_output=True, timeout=120)
 
         tunes = real_tunes(songs)
-        by_symusic(tunes[0])  # what is loaded once for a night of songs
+        for midi in tunes[:_TURN]:  # what is loaded and resampled once for a night of songs
+            by_symusic(midi)
         for start in range(0, len(tunes), _TURN):
             turn = tunes[start : start + _TURN]
             spent["symusic"].append(_mean_seconds(by_symusic, turn))
