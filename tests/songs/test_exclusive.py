@@ -12,8 +12,8 @@ import pytest
 
 from reelmill.songs import exclusive as exclusive_module
 from reelmill.songs.exclusive import exclusive
-from reelmill.songs.plan import create_plan, grow_plan, read_plan
-from tests.songs.test_plan import PLAN
+from reelmill.songs.plan import create_plan
+from tests.songs.test_plan import PLAN, grow_at_once
 
 PROCESSES, TURNS = 4, 40
 
@@ -78,10 +78,6 @@ def test_an_error_inside_gives_it_back(tmp_path: Path, disk: None) -> None:
             raise ZeroDivisionError
 
 
-def _grow(directory: Path, songs: int) -> None:
-    grow_plan(directory, songs=songs, fingerprint={"text": {"made by": str(songs)}})
-
-
 def test_a_plan_grows_where_there_are_neither_locks_nor_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,11 +88,4 @@ def test_a_plan_grows_where_there_are_neither_locks_nor_links(
 
     monkeypatch.setattr(os, "link", link)
     create_plan(tmp_path, PLAN)
-    context = multiprocessing.get_context("fork")
-    growers = [context.Process(target=_grow, args=(tmp_path, songs)) for songs in (40, 100, 30, 64, 99)]
-    for grower in growers:
-        grower.start()
-    for grower in growers:
-        grower.join()
-    plan = read_plan(tmp_path)
-    assert plan.songs == 100 and plan.fingerprint["text"]["made by"] in {"40", "100", "30", "64", "99"}
+    assert grow_at_once(tmp_path).songs == 100

@@ -64,19 +64,27 @@ def test_of_many_creators_one_wins_and_all_see_it(tmp_path: Path) -> None:
         assert [path.name for path in directory.iterdir()] == ["plan.json"]
 
 
-def _grow(directory: Path, songs: int) -> None:
-    grow_plan(directory, songs=songs)
-
-
-def test_of_many_growers_the_largest_stays(tmp_path: Path) -> None:
-    create_plan(tmp_path, PLAN)
+def grow_at_once(directory: Path, sizes: tuple[int, ...] = (40, 100, 30, 64, 99)) -> Plan:
+    """The plan after as many processes have made it grow, each to its own size and under its own name."""
     context = multiprocessing.get_context("fork")
-    growers = [context.Process(target=_grow, args=(tmp_path, songs)) for songs in (40, 100, 30, 64, 99)]
+    growers = [context.Process(target=_grow, args=(directory, songs)) for songs in sizes]
     for grower in growers:
         grower.start()
     for grower in growers:
         grower.join()
-    assert read_plan(tmp_path) == replace(PLAN, songs=100)
+    plan = read_plan(directory)
+    assert plan.fingerprint["text"]["made by"] in map(str, sizes)
+    return plan
+
+
+def _grow(directory: Path, songs: int) -> None:
+    grow_plan(directory, songs=songs, fingerprint={"text": {"made by": str(songs)}})
+
+
+def test_of_many_growers_the_largest_stays(tmp_path: Path) -> None:
+    create_plan(tmp_path, PLAN)
+    plan = grow_at_once(tmp_path)
+    assert plan == replace(PLAN, songs=100, fingerprint=plan.fingerprint)
 
 
 def test_sound_and_fingerprints_are_added_once(tmp_path: Path) -> None:

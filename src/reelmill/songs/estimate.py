@@ -118,6 +118,7 @@ def estimate(
             if audio and not song.failure:
                 sound = pool.record(song.facts, song.midi).result()
                 audio_bytes += _tar_bytes(audio_members(song, sound, extension(config.audio)))
+                sound.release()
     return _extrapolate(plan, made, text_bytes, audio_bytes, free_bytes(out))
 
 

@@ -49,7 +49,7 @@ class Figures:
     def update(self) -> list[Half]:
         """Append what is new; the halves it is of. Processes that do so at once wait for each other.
 
-        Raises RequestError if there is no plan, OSError if the log cannot be written.
+        Raises RequestError if there is no plan or the disk is full, OSError if the log cannot be written.
         """
         plan = read_plan(self.directory)
         for kind in KINDS if plan.audio else KINDS[:1]:
