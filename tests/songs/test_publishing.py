@@ -30,12 +30,21 @@ from tests.tracking.comet_server import Server, answering
 
 server = pytest.fixture(answering)
 OFFLINE = TrackingSettings(online=False)
+# Waits after its second shard until it may go on: both have made some then, whatever their pace.
 WORKER = """
-import pathlib, sys
+import pathlib, sys, time
 from reelmill.songs import publishing
 from reelmill.songs.generate import generate
+from reelmill.songs.worker import Worker
+run, out, may_go_on = map(pathlib.Path, sys.argv[1:4])
+take_shard = Worker._take_shard
+def take_shard_and_wait(worker, *arguments):
+    take_shard(worker, *arguments)
+    while len(worker.made.shards) >= 2 and not may_go_on.exists():
+        time.sleep(0.02)
+Worker._take_shard = take_shard_and_wait
 publishing._PERIOD = 0.05
-generate(*map(pathlib.Path, sys.argv[1:3]), songs=160, shard=(int(sys.argv[3]), 2), progress=False)
+generate(run, out, songs=160, shard=(int(sys.argv[4]), 2), progress=False)
 """
 
 
@@ -116,20 +125,22 @@ def test_a_torn_or_damaged_log_is_mended_and_a_grown_shard_is_news(run: Path, tm
 @pytest.mark.slow
 def test_a_killed_worker_costs_comet_nothing(server: Server, run: Path, tmp_path: Path) -> None:
     out = tmp_path / "songs"
-    command = [sys.executable, "-c", WORKER, str(run), str(out)]
-    deadline = time.monotonic() + 120
+    may_go_on = tmp_path / "go on"
+    command = [sys.executable, "-c", WORKER, str(run), str(out), str(may_go_on)]
+    deadline = time.monotonic() + 240
     with subprocess.Popen([*command, "0"]) as killed, subprocess.Popen([*command, "1"]) as other:
-        while len(server.steps("text/songs_per_second")) < 2:
-            assert None in (killed.poll(), other.poll()) and time.monotonic() < deadline
+        while len(server.steps("text/songs_per_second")) < 2 or len(list(out.glob("text/*.json"))) < 4:
+            assert killed.poll() is None and other.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         os.kill(killed.pid, signal.SIGKILL)
-        assert other.wait(120) == 0
+        may_go_on.touch()
+        assert other.wait(240) == 0
     live = len(server.steps("text/songs_per_second"))
     generate(out, overrides=["tracking.comet=false"], progress=False)
     assert publish_songs(out, tracking_settings(out)) is None  # all was sent: no archive
     assert live > 2
     workers = {name: server.steps(f"{name}/songs_per_second") for name in _workers(out)}
-    assert "worker-1-of-2" in workers and all(workers.values())
+    assert {"worker-0-of-2", "worker-1-of-2"} <= set(workers) and all(workers.values())
     assert sum(len(steps) for steps in workers.values()) == 20
     for name in ("text/attempts", "text/sampling_seconds", "text/passed_midi", "audio/songs_per_second"):
         steps = server.steps(name)
