@@ -36,3 +36,12 @@ def test_close_to_the_exact_product(precision: str, tolerance: float) -> None:
     exact = x.double() @ weight.double().t()
     error = (product(weight, precision)(x).double() - exact).std() / exact.std()
     assert error < tolerance
+
+
+def test_int8_sums_are_exact_at_the_largest_values_too() -> None:
+    """Processors without VNNI saturate sums of two products that do not fit 16 bits, and say nothing."""
+    weight = torch.full((64, 1024), 3.0)
+    weight[32:] *= -1
+    for state in (1.0, -1.0):
+        seen = product(weight, "int8")(torch.full((MINIMUM_ROWS, 1024), state))
+        torch.testing.assert_close(seen, (weight.sum(1) * state).expand(MINIMUM_ROWS, -1))

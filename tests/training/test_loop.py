@@ -10,6 +10,7 @@ from training_runs import assert_equal, assert_same, weights_bytes
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
 from reelmill.tracking.metrics import read_metrics
+from reelmill.training import world
 from reelmill.training.checkpoints import checkpoint_steps, load_model, newest_intact, verified
 from reelmill.training.loop import Trainer, train
 from reelmill.training.progress import Progress
@@ -48,7 +49,13 @@ def uninterrupted(configured, tmp_path_factory):
         (),
         ("training.batches=stream",),
         ("training.batches=stream", "training.accumulation=3", "training.schedule=cosine"),
-        ("training.precision=bf16", "training.log_every=5", "training.warmup_steps=5"),
+        pytest.param(
+            ("training.precision=bf16", "training.log_every=5", "training.warmup_steps=5"),
+            marks=pytest.mark.skipif(
+                not (torch.cuda.is_available() or world.trains_in_bfloat16()),
+                reason="this processor cannot train in bfloat16: that was not run",
+            ),
+        ),
         ("training.batches=stream", "training.transpose=true"),
     ],
 )
@@ -271,6 +278,14 @@ def test_settings_that_cannot_be(configured, tmp_path, override, message):
         pytest.skip("there is a GPU")
     with pytest.raises(RequestError, match=message):
         train(configured(override), tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_bfloat16_is_refused_where_the_processor_cannot(configured, tmp_path, monkeypatch):
+    if world.trains_in_bfloat16():
+        monkeypatch.setattr(world, "trains_in_bfloat16", lambda: False)
+    with pytest.raises(RequestError, match=r"training\.precision = 'bf16'.*use training\.precision=no"):
+        train(configured("training.precision=bf16"), tmp_path / "run")
 
 
 def test_what_a_killed_writer_left_is_cleaned(configured, tmp_path):

@@ -16,6 +16,7 @@ from reelmill.errors import RequestError
 
 MINIMUM_ROWS = 32
 CUDA_ROWS = 1024
+_LEVELS = 64  # of int8's state on each side of 0
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 """From float32 [rows, inputs], values in [-1, 1], to float32 [rows, outputs]."""
@@ -55,15 +56,17 @@ def _product(weight: torch.Tensor, precision: str) -> Product:
 def _int8_product(weight: torch.Tensor) -> Product:
     # An LSTM's state lies in (-1, 1), so one fixed scale serves every row: no row's rounding depends on the
     # largest value in the batch, and sums of integers are exact in any order. Weights have a scale an output.
+    # Processors without VNNI add two products in 16 bits, saturating without a word; 129 levels of the state
+    # leave room for both (2 * 128 * 127 < 2**15), so every processor comes to the same sum.
     scale = weight.abs().amax(dim=1).clamp_min(1e-12) / 127
     quantized = torch.round(weight / scale[:, None]).clamp(-127, 127).to(torch.int8)
     packed = torch.ops.onednn.qlinear_prepack(quantized.contiguous(), None)
     zeros = torch.zeros(weight.shape[0], dtype=torch.int64)
 
     def multiply(x: torch.Tensor) -> torch.Tensor:
-        levels = x.mul(127.0).add_(128.5).to(torch.uint8)  # truncation after +0.5: rounds half up
+        levels = x.mul(_LEVELS).add_(_LEVELS + 0.5).to(torch.uint8)  # truncation after +0.5: rounds half up
         return torch.ops.onednn.qlinear_pointwise(
-            levels, 1 / 127, 128, packed, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+            levels, 1 / _LEVELS, _LEVELS, packed, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
 
     return multiply

@@ -161,7 +161,12 @@ def joined_world(precision: str) -> Iterator[World]:
     """Join the processes that the environment names (RANK, WORLD_SIZE, …), or be alone; leave at the end."""
     on_cpu = not torch.cuda.is_available()
     if on_cpu and precision == "fp16":
-        raise RequestError("training.precision = 'fp16' needs a GPU; use 'bf16' or 'no' on this machine")
+        raise RequestError("training.precision = 'fp16' needs a GPU; use 'no' on this machine")
+    if on_cpu and precision == "bf16" and not trains_in_bfloat16():
+        raise RequestError(
+            "training.precision = 'bf16': this processor cannot train an LSTM in bfloat16 (oneDNN asks for "
+            "AVX-512); use training.precision=no, or a GPU"
+        )
     # Without a fixed workspace cuBLAS may add in another order from run to run (PyTorch's notes on nn.LSTM).
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     deterministic = torch.backends.cudnn.deterministic
@@ -179,3 +184,14 @@ def joined_world(precision: str) -> Iterator[World]:
             dist.destroy_process_group()
         # Accelerate remembers its precision for good; another run in this process may want another.
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def trains_in_bfloat16() -> bool:
+    """Whether this processor does, found out by doing it."""
+    lstm = torch.nn.LSTM(8, 8)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            lstm(torch.zeros(1, 1, 8))[0].sum().backward()
+    except RuntimeError:
+        return False
+    return True
