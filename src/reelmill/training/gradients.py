@@ -2,18 +2,13 @@
 
 A global batch is cut into numbered pieces. The pieces' vectors are added along one fixed binary tree over
 the numbers: node (level, place) is the sum of pieces ``place * 2**level`` up to ``(place + 1) * 2**level``.
-Each process adds up the nodes that lie wholly in its share, the rest is exchanged, so any number of processes
-comes to the same sum, bit for bit. Each process finishes one slice of the vector and sends it to all: the
-bytes on the wire are those of an ordinary all-reduce as long as shares are equal powers of two.
+Each process adds up the nodes that lie wholly in its share, the rest is exchanged (``exchange``), so any
+number of processes comes to the same sum, bit for bit. As long as shares are equal powers of two each has one
+node, and what is exchanged is as much as in an ordinary all-reduce.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
-
-import torch
-import torch.distributed as dist
 from torch import Tensor
 
 Node = tuple[int, int]
@@ -68,51 +63,6 @@ def _siblings(left: Node, right: Node) -> bool:
     return left[0] == right[0] and left[1] % 2 == 0 and right[1] == left[1] + 1
 
 
-def exchange(
-    mine: OrderedSum, pieces: Sequence[range], rank: int, group: dist.ProcessGroup | None = None
-) -> Tensor:
-    """The sum over all processes' vectors, equal on each of them.
-
-    ``pieces`` says which pieces each process holds. The vectors' length must be a multiple of the number of
-    processes (``padded``).
-    """
-    size = len(pieces)
-    if size == 1:
-        return mine.total()
-    held = [nodes_of(share) for share in pieces]
-    others = [other for other in range(size) if other != rank]
-    slices = [value.view(size, -1) for value in mine.values]  # of each node, one for each process
-    received = [[torch.empty_like(slices[0][rank]) for _ in nodes] for nodes in held]
-    received[rank] = [value[rank] for value in slices]
-    _send_and_receive(
-        [(value[other], other) for other in others for value in slices],
-        [(value, other) for other in others for value in received[other]],
-        group,
-    )
-    total = OrderedSum()
-    for node, value in zip(chain(*held), chain(*received), strict=True):
-        total.add(node, value)
-    whole = slices[0]  # all of it but this process's slice has been sent
-    whole[rank].copy_(total.total())
-    _send_and_receive(
-        [(whole[rank], other) for other in others], [(whole[other], other) for other in others], group
-    )
-    return whole.view(-1)
-
-
 def padded(length: int, processes: int) -> int:
     """``length`` rounded up to a multiple of ``processes``."""
     return -(-length // processes) * processes
-
-
-def _send_and_receive(
-    sent: list[tuple[Tensor, int]],
-    received: list[tuple[Tensor, int]],
-    group: dist.ProcessGroup | None,
-) -> None:
-    """Send tensors to other processes, and fill tensors with what these send, in the order given."""
-    # In pairs: gloo's own all-to-all and all-gather take three times as long.
-    sends = [dist.P2POp(dist.isend, value, other, group) for value, other in sent]
-    receives = [dist.P2POp(dist.irecv, value, other, group) for value, other in received]
-    for work in dist.batch_isend_irecv(sends + receives):
-        work.wait()

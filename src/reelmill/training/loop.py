@@ -42,7 +42,8 @@ from reelmill.training.checkpoints import (
     read_tensors,
 )
 from reelmill.training.data import TrainingData, open_data, prepare_data
-from reelmill.training.gradients import OrderedSum, exchange, shares
+from reelmill.training.exchange import Exchange
+from reelmill.training.gradients import OrderedSum, shares
 from reelmill.training.held_out import TEST_TUNES
 from reelmill.training.plan import IGNORED, Batch, Streams, make_plan
 from reelmill.training.progress import Progress, TrainingResult
@@ -124,6 +125,7 @@ class Trainer:
         self.held = shares(len(self.pieces), world.size)
         self.rows = [range(self.pieces[held[0]].start, self.pieces[held[-1]].stop) for held in self.held]
         self._warn_if_inexact()
+        self.exchange = Exchange(self.held, world.rank, world.group, world.device)
 
         self.network = new_network(config.model, data.vocabulary.size, self.settings.seed)
         if checkpoint:
@@ -204,8 +206,7 @@ class Trainer:
         total = OrderedSum()
         for piece in self.held[self.world.rank]:
             total.add((0, piece), self.gradient(batch, self.pieces[piece], characters))
-        gradient = exchange(total, self.held, self.world.rank, self.world.group)
-        loss, wishes = unpack(gradient, self.parameters)
+        loss, wishes = unpack(self.exchange(total), self.parameters)
         if self.flags_ride:
             self.stop_agreed = bool(wishes.item())
         if self.settings.clip_norm:
