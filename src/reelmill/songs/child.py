@@ -10,10 +10,7 @@ needs; and because a crash here costs one request.
 from __future__ import annotations
 
 import dataclasses
-import os
 import resource
-import signal
-import socket
 import time
 import traceback
 from collections.abc import Sequence
@@ -25,6 +22,7 @@ from reelmill.audio.settings import AudioSettings
 from reelmill.config import parse
 from reelmill.errors import RequestError
 from reelmill.songs.channel import Channel, Data
+from reelmill.songs.spawn import connection
 
 MACHINE, REQUEST, BUG = "machine", "request", "bug"
 _MEMORY = 16 << 30  # bytes of address space
@@ -32,15 +30,9 @@ _MEMORY = 16 << 30  # bytes of address space
 
 def main() -> None:
     """Serve until the parent is gone. The first request carries the audio settings, or null."""
-    # A notice to stop is the parent's to act on.
-    for notice in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(notice, signal.SIG_IGN)
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY if hard == -1 else min(_MEMORY, hard), hard))
-    channel = Channel(socket.socket(fileno=os.dup(0)))
-    # No program started here may meet the socket, and what a library prints is not for standard output.
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)
+    channel = Channel(connection())
     try:
         settings = channel.receive()[0]["audio"]
         answer = _Answers(parse(AudioSettings, settings, "the plan") if settings else None)

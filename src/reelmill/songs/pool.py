@@ -11,10 +11,6 @@ import dataclasses
 import itertools
 import os
 import queue
-import signal
-import socket
-import subprocess
-import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
@@ -22,7 +18,6 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-import reelmill
 from reelmill.audio.process import ToolError
 from reelmill.audio.settings import AudioSettings
 from reelmill.errors import RequestError
@@ -31,10 +26,10 @@ from reelmill.songs.attempt import Judgement
 from reelmill.songs.channel import Channel, Data, Frame, Room, room
 from reelmill.songs.examine import Examination
 from reelmill.songs.sound import Sound
+from reelmill.songs.spawn import ending, spawn
 
 _SECONDS = 300  # a request that takes longer is stuck
 _TRIES = 3
-_SOURCES = str(Path(reelmill.__file__).parents[1])
 _JUDGE, _RECORD, _STOP = 0, 1, 2  # in order of urgency: the sampler waits for judgements
 
 
@@ -51,6 +46,7 @@ class Pool:
 
     def __init__(self, audio: AudioSettings | None, processes: int | None = None) -> None:
         self.processes = processes or processors()
+        self.sounds = audio is not None
         self._audio = dataclasses.asdict(audio) if audio else None
         self.seconds: Counter[str] = Counter()  # of processors, by task: judge, record
         self._lock = threading.Lock()
@@ -199,22 +195,7 @@ class _ChildLostError(Exception):
 
 class _Child:
     def __init__(self, audio: dict[str, Any] | None) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            # -P: whatever lies in the working directory is not imported; this package is, wherever it lies.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "reelmill.songs.child"],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join([_SOURCES, os.environ.get("PYTHONPATH", "")]).rstrip(
-                        os.pathsep
-                    ),
-                    "OMP_NUM_THREADS": "1",
-                    "OPENBLAS_NUM_THREADS": "1",
-                },
-            )
+        self._process, ours = spawn("reelmill.songs.child")
         self._channel = Channel(ours)
         self._send({"audio": audio})
 
@@ -225,7 +206,7 @@ class _Child:
         except TimeoutError:
             raise _ChildLostError("took too long") from None
         except (EOFError, ConnectionResetError):
-            raise _ChildLostError(self._ending()) from None
+            raise _ChildLostError(ending(self._process)) from None
 
     def end(self) -> None:
         self._process.kill()
@@ -236,8 +217,4 @@ class _Child:
         try:
             self._channel.send(header, [payload], space)
         except (BrokenPipeError, ConnectionResetError):
-            raise _ChildLostError(self._ending()) from None
-
-    def _ending(self) -> str:
-        code = self._process.wait()
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            raise _ChildLostError(ending(self._process)) from None

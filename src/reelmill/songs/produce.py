@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
 from pathlib import Path
 
-import reelmill
 from reelmill import durable
 from reelmill.audio.encode import extension
 from reelmill.config import Config
 from reelmill.model import TrainedModel
+from reelmill.sampling.engine import sampling_device
 from reelmill.songs.leases import Leases, read_lease
 from reelmill.songs.machine import Machine
 from reelmill.songs.outcome import Outcome, count_half
 from reelmill.songs.plan import Plan
-from reelmill.songs.pool import Pool
+from reelmill.songs.pool import Pool, processors
 from reelmill.songs.progress import Progress
 from reelmill.songs.publishing import published_live
 from reelmill.songs.shards import KINDS, Kind, manifest_path
 from reelmill.songs.shares import Share
 from reelmill.songs.verified import Verified
+from reelmill.songs.work import CommonWork
 from reelmill.songs.worker import Made, Worker
+from reelmill.songs.worker_process import task
+from reelmill.songs.workers import Workers
 
 _log = logging.getLogger(__name__)
+
+_WORTH = 256  # songs for which it is worth the seconds to start one more worker
 
 
 def produce(
@@ -53,14 +56,28 @@ def produce(
     made = Made()
     needed = [kind for kind in halves if share.needs(kind)]
     if needed:
-        with Pool(config.audio if "audio" in halves else None) as pool:
+        workers = worker_count(config, share, samples="text" in halves)
+        processes = -(-processors() // workers)
+        with Pool(config.audio if "audio" in halves else None, processes) as pool:
             machine = Machine(directory, plan, config, model if "text" in halves else None, pool)
             if "text" in needed:
                 machine.engine()
             if "audio" in needed:
                 machine.check_sound()
-            made = _work(directory, plan, config, share, machine, shard, progress)
+            made = _work(directory, plan, config, share, machine, shard, progress, workers)
     return _outcome(directory, plan, share, shard, made, time.monotonic() - began)
+
+
+def worker_count(config: Config, share: Share, samples: bool) -> int:
+    """How many workers are to make a share: ``songs.workers``, or one a processor where songs are many.
+
+    A GPU is for one worker.
+    """
+    wanted = config.songs.workers
+    if not wanted:
+        on_gpu = samples and sampling_device(config.sampling).type != "cpu"
+        wanted = 1 if on_gpu else min(processors(), 1 + share.songs // _WORTH)
+    return max(1, min(wanted, share.missing))
 
 
 def tidy(directory: Path) -> None:
@@ -83,22 +100,21 @@ def _work(
     machine: Machine,
     shard: tuple[int, int],
     visible: bool,
+    workers: int,
 ) -> Made:
     name = f"{shard[0]}/{shard[1]}"
-    made_by = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "share": name,
-        "reelmill": reelmill.__version__,
-    }
+    sounds, processes = machine.pool.sounds, machine.pool.processes
     with (
         published_live(directory, plan, config.tracking),
         Leases(directory, name) as leases,
         Progress(plan, share.songs, visible) as progress,
     ):
-        return Worker(
-            directory, plan, share, leases, machine, extension(config.audio), made_by, progress.count
-        ).run()
+        work = CommonWork(share, leases, progress.count)
+        told = task(directory, config, name, machine.samples, sounds, processes)
+        with Workers(workers - 1, told, work) as others:
+            made = Worker(directory, plan, work, machine, extension(config.audio), name).run()
+        made.add(others.made)
+        return made
 
 
 def _outcome(

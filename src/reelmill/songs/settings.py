@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from reelmill.settings import STRICT
+from reelmill.settings import COMPUTE, STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +15,7 @@ class SongsSettings:
     songs_per_shard: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     max_attempts: Annotated[int, Field(ge=1, le=10_000)] = 20
     require: Literal["none", "headers", "midi", "bars"] = "midi"
+    workers: Annotated[int, COMPUTE, Field(ge=0)] = 0  # that sample and write; 0: one a processor, 1 on CUDA
     prompts: list[str] = field(default_factory=list)  # song i begins with prompts[i mod len]; empty: none
 
     __pydantic_config__ = STRICT

@@ -116,6 +116,11 @@ class Share:
         """Number of songs in the own shards that were missing at the start."""
         return sum(self._plan.count(number) for number in self._missing)
 
+    @property
+    def missing(self) -> int:
+        """Number of the own shards that were missing at the start."""
+        return len(self._missing)
+
     def needs(self, kind: Kind) -> bool:
         """Whether anything of one half is left to make that could be handed out."""
         if any(kind in self._problems(number) for number in self._missing):

@@ -3,29 +3,31 @@
 The calling thread runs the engine; the pool's processes judge and record; the committer's thread writes. The
 engine's slots stay full across the borders of shards: while the last songs of one are finishing, the first of
 the next have begun. What is finished and not yet written is bounded, so a slow disk holds the sampler back.
+Where there are more processors, there are more workers (``workers``).
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+import reelmill
 from reelmill.errors import DamagedError
 from reelmill.songs.chains import Chains
 from reelmill.songs.commit import AGAIN, Committer, InHand
-from reelmill.songs.leases import Leases
 from reelmill.songs.machine import Machine
 from reelmill.songs.plan import Plan
-from reelmill.songs.shares import Share, Work
+from reelmill.songs.shares import Work
 from reelmill.songs.song import Song, empty_tally
 from reelmill.songs.stored import stored_songs
+from reelmill.songs.work import Source
 
 _log = logging.getLogger(__name__)
 
@@ -51,26 +53,42 @@ class Made:
     faults: list[str] = field(default_factory=list)  # of the machine; what they kept from being made is left
     sampling_seconds: float = 0.0
 
+    def add(self, other: Made) -> None:
+        """Take in what another worker has made."""
+        self.shards += other.shards
+        self.songs += other.songs
+        self.failed += other.failed
+        self.attempts = {kind: count + other.attempts[kind] for kind, count in self.attempts.items()}
+        self.faults += other.faults
+        self.sampling_seconds += other.sampling_seconds
+
 
 class Worker:
-    """Makes the work that ``share`` hands out; where ``machine`` has no engine only sound of stored songs."""
+    """Makes the work that ``source`` hands out; where ``machine`` has no engine only sound of stored songs.
+
+    ``share`` is the name of the share it works for, for the manifests.
+    """
 
     def __init__(
         self,
         directory: Path,
         plan: Plan,
-        share: Share,
-        leases: Leases,
+        source: Source,
         machine: Machine,
         extension: str,
-        made_by: dict[str, Any],
-        on_song: Callable[[Song], None],
+        share: str,
     ) -> None:
         self.made = Made()
-        self._directory, self._plan, self._share, self._leases = directory, plan, share, leases
-        self._machine, self._pool, self._on_song = machine, machine.pool, on_song
+        self._directory, self._plan, self._source = directory, plan, source
+        self._machine, self._pool = machine, machine.pool
         self._chains: Chains | None = None
-        self._made_by = {**made_by, "device": ""}
+        self._made_by = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "share": share,
+            "reelmill": reelmill.__version__,
+            "device": "",
+        }
         self._begun: list[InHand] = []
         self._to_begin: deque[tuple[int, Future[Song]]] = deque()
         self._next_look = 0.0
@@ -109,7 +127,7 @@ class Worker:
             self._chains.advance()
             self._warn_if_hopeless(self._chains)
             self.made.sampling_seconds += time.monotonic() - began
-        elif self._committer.in_hand or (self._share.waits and not self.made.faults):
+        elif self._committer.in_hand or (self._source.waits and not self.made.faults):
             self._changed.wait(0.01)
             self._changed.clear()
         else:
@@ -125,7 +143,7 @@ class Worker:
 
     def _doubts(self) -> bool:
         """Whether reading what was only looked at so far brings new work."""
-        problems = self._share.doubt()
+        problems = self._source.doubt()
         for problem in problems:
             _log.warning("%s; it is made again", problem)
         return bool(problems)
@@ -158,7 +176,7 @@ class Worker:
     def _open_shard(self) -> bool:
         if time.monotonic() < self._next_look:
             return False
-        work = self._share.next(self._leases)
+        work = self._source.next()
         if work is None:
             self._next_look = time.monotonic() + _LOOK_AGAIN
             return False
@@ -207,16 +225,15 @@ class Worker:
         }
 
     def _take_song(self, shard: InHand, song: Song) -> None:
-        self._leases.report(shard.work.shard, shard.taken_up)
-        self._on_song(song)
+        self._source.taken_up(shard.work.shard, shard.taken_up, song)
 
     def _take_shard(self, shard: InHand, fault: str) -> None:
         self._begun.remove(shard)
         for song in list(shard.songs):
             song.cancel()  # those of a shard that is given up
-        self._leases.release(shard.work.shard)
+        self._source.release(shard.work.shard)
         if fault == AGAIN:
-            self._share.again(shard.work)
+            self._source.again(shard.work)
         elif fault:
             self._give_up(shard.work, fault)
         else:
@@ -226,5 +243,5 @@ class Worker:
         self._changed.set()
 
     def _give_up(self, work: Work, fault: str) -> None:
-        self._leases.release(work.shard)
+        self._source.release(work.shard)
         self.made.faults.append(f"shard {work.shard}: {fault}")

@@ -1,0 +1,161 @@
+"""More workers for one command, as processes beside its own: one a processor.
+
+A worker samples on one processor, so one alone leaves others idle (a song of many attempts holds up those
+behind it). The processes ask for work and tell what became of it over a socket each, and a thread here
+answers (``worker_process`` is their side). They end when this process does, however it ends; one that is lost
+gives its shards back, for they are still leased to this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any
+
+from reelmill.errors import IncompleteError, RequestError
+from reelmill.songs.channel import Channel
+from reelmill.songs.shares import Work
+from reelmill.songs.song import Song
+from reelmill.songs.spawn import ending, spawn
+from reelmill.songs.work import CommonWork
+from reelmill.songs.worker import Made
+
+_log = logging.getLogger(__name__)
+
+MODULE = "reelmill.songs.worker_process"
+_PATIENCE = 10.0  # seconds that workers get to give up what they have in hand
+
+
+class Workers:
+    """``count`` workers on ``work``; ``task`` is what each is told first (see ``worker_process``).
+
+    Leaving the block waits until they have ended; after an error it has them end at once.
+    """
+
+    def __init__(self, count: int, task: dict[str, Any], work: CommonWork) -> None:
+        self.made = Made()  # by all of them
+        self._task, self._work = task, work
+        self._lock = threading.Lock()
+        self._closing = False
+        self._running: set[_Running] = set()
+        self._threads = [threading.Thread(target=self._keep_one, daemon=True) for _ in range(count)]
+
+    def __enter__(self) -> Workers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                for thread in self._threads:
+                    thread.join()
+        finally:  # also where the wait for them is broken off
+            self._end_all()
+            for thread in self._threads:
+                thread.join(_PATIENCE)
+            for stuck in list(self._running):
+                stuck.process.kill()
+
+    def _end_all(self) -> None:
+        with self._lock:
+            self._closing = True
+            for one in self._running:
+                one.end()
+
+    def _keep_one(self) -> None:
+        """Have one process work until there is nothing left. One that is lost after it has been of use is
+        replaced; what it had in hand is made again in any case.
+        """
+        useful = True
+        while useful:
+            with self._lock:
+                if self._closing:
+                    return
+                one = _Running(self._work)
+                self._running.add(one)
+            threading.current_thread().name = f"worker process {one.process.pid}"
+            try:
+                made = one.serve(self._task)
+            finally:
+                self._running.discard(one)
+            if made is not None:
+                with self._lock:
+                    self.made.add(made)
+                return
+            if self._closing or one.failed:
+                return
+            useful = one.finished > 0
+            _log.warning(
+                "a worker process was lost (%s); what it had in hand is made again%s",
+                ending(one.process),
+                "" if useful else ", by the others",
+            )
+
+
+class _Running:
+    """One process, seen from the thread that answers it."""
+
+    def __init__(self, work: CommonWork) -> None:
+        self.failed = False  # and has said so
+        self.finished = 0  # shards
+        self._work = work
+        self._in_hand: dict[int, Work] = {}
+        self.process, self._socket = spawn(MODULE)
+        self._channel = Channel(self._socket)
+
+    def end(self) -> None:
+        """Let the process see that it is to give up."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def serve(self, task: dict[str, Any]) -> Made | None:
+        """Answer until the process has ended: what it has made, or None if it was lost."""
+        try:
+            self._send(task)
+            while True:
+                message = self._channel.receive()[0]
+                if "made" in message:
+                    return Made(**message["made"])
+                self._answer(message)
+        except (EOFError, ConnectionResetError):
+            return None
+        finally:
+            for shard, work in list(self._in_hand.items()):
+                self._work.release(shard)
+                self._work.again(work)
+            self._channel.close()
+            self.process.wait()
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        if message["tell"] == "next":
+            work, waits = self._work.lend()
+            if work:
+                self._in_hand[work.shard] = work
+            self._send({"work": asdict(work) if work else None, "waits": waits})
+        elif message["tell"] == "taken up":
+            song = Song(id=message["song"], failure=message["failure"], tally=message["tally"])
+            self._work.taken_up(message["shard"], message["songs"], song)
+        elif message["tell"] == "release":
+            self._in_hand.pop(message["shard"], None)
+            self._work.release(message["shard"])
+            self.finished += 1
+        elif message["tell"] == "again":
+            self._work.again(Work(**message["work"]))
+            self.finished -= 1
+        elif message["tell"] == "doubt":
+            self._send({"problems": self._work.doubt()})
+        else:
+            self.failed = True
+            kind = RequestError if message["tell"] == RequestError.__name__ else IncompleteError
+            self._work.fail(kind(message["message"]))
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is about to be found out
+            self._channel.send(message)
