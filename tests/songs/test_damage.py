@@ -65,9 +65,9 @@ HARMS: dict[str, tuple[Harm, str]] = {
     "a manifest is missing": (lambda d: (d / LISTING).unlink(), LISTING),
     "a tar is truncated": (
         lambda d: truncate(d / AUDIO),
-        f"{AUDIO}: 2118980 bytes, its manifest says 2119680",
+        f"{AUDIO}: {{audio_cut}} bytes, its manifest says {{audio}}",
     ),
-    "a tar is empty": (lambda d: (d / TEXT).write_bytes(b""), f"{TEXT}: 0 bytes, its manifest says 30720"),
+    "a tar is empty": (lambda d: (d / TEXT).write_bytes(b""), f"{TEXT}: 0 bytes, its manifest says {{text}}"),
     "a byte is flipped": (lambda d: flip_a_byte(d / TEXT), TEXT),
     "a byte rots": (lambda d: rot_a_byte(d / AUDIO), AUDIO),
     "a manifest is garbage": (lambda d: (d / LISTING).write_text("{"), f"{LISTING}: not readable as JSON"),
@@ -103,6 +103,8 @@ HARMS: dict[str, tuple[Harm, str]] = {
 @pytest.mark.parametrize("harm", HARMS)
 def test_verify_names_the_damage_and_generate_heals_it(songs: Path, reference: Path, harm: str) -> None:
     do_harm, expected = HARMS[harm]
+    audio, text = ((reference / tar).stat().st_size for tar in (AUDIO, TEXT))  # other processors, other songs
+    expected = expected.format(audio=audio, audio_cut=audio - 700, text=text)
     do_harm(songs)
     found = verify(songs, processes=1)
     assert not found.intact
