@@ -1,8 +1,8 @@
 """Whole corpora by the full-size model, kept, collected and verified: what a night's work takes and makes.
 
-100,000 songs without sound, by as many workers as there are processors, and 5,000 songs with 44.1 kHz stereo
-WAVs by one worker: 50 GB, so look at the disk first. The time is that of the command from its start to its
-end, imports included; collecting and verifying are timed by themselves.
+100,000 songs without sound, and 5,000 songs with 44.1 kHz stereo WAVs: 50 GB, so look at the disk first. One
+`reelmill generate` makes each. The time is that of the command from its start to its end, imports included;
+collecting and verifying are timed by themselves.
 
 Run: python tests/benchmarks/corpora.py [--model RUN] [--place DIR] [--text N] [--sound N] [--keep]
 """
@@ -25,19 +25,13 @@ from table import Row, row, table
 from trained import trained
 
 _REELMILL = [sys.executable, "-m", "reelmill.cli"]
-_LOCAL = Path(__file__).parents[2] / "configs" / "cluster" / "local.yaml"
 
 
 def corpus(model: Path, directory: Path, songs: int, sound: bool) -> list[Row]:
     """Make, collect and verify one corpus; its rows."""
     settings = ["sampling.temperature=0.9"]
-    if sound:
-        command = [*_REELMILL, "generate", str(model), "--songs", str(songs), "--out", str(directory)]
-        command += ["songs.songs_per_shard=100"]
-    else:
-        tasks = str(len(os.sched_getaffinity(0)))
-        command = [sys.executable, "-m", "jobs.generate", str(model), "--songs", str(songs)]
-        command += ["--out", str(directory), "--tasks", tasks, "--cluster", str(_LOCAL), "--no-audio"]
+    command = [*_REELMILL, "generate", str(model), "--songs", str(songs), "--out", str(directory)]
+    command += ["songs.songs_per_shard=100"] if sound else ["--no-audio"]
     seconds, peak = _timed([*command, *settings])
     collecting, _ = _timed([*_REELMILL, "collect", str(directory)])
     verifying, _ = _timed([*_REELMILL, "verify", str(directory)])

@@ -1,10 +1,10 @@
 """Kills generation and collecting at random moments, and compares with what nothing disturbed.
 
-A small model is trained and makes a corpus twice: once in peace, once with one or two workers at a time that
+A small model is trained and makes a corpus twice: once in peace, once by one or two commands at a time that
 are started again and again. Each is watched until it is in the phase to be hit; then it is killed, alone or
-with its children, or asked to stop, or loses one child of its pool and has to go on. Between starts finished
-shards are damaged, and the disk fills up. In the end both directories must hold the same files, byte for byte
-but for what manifests and metrics say of who made a shard and when.
+with its children, or asked to stop, or loses a child of its pool or a worker beside its own and has to go on.
+Between starts finished shards are damaged, and the disk fills up. In the end both directories must hold the
+same files, byte for byte but for what manifests and metrics say of who made a shard and when.
 
 A phase is counted as it was seen both before and after the signal. Phases overlap (sampling goes on while
 songs are rendered and committed); a kill is counted once, under the phase it was aimed at.
@@ -87,6 +87,7 @@ class Campaign:
         self._shards = read_plan(peace).shards
         self._aims: list[Aim] = []
         self._harmed: set[tuple[Kind, int]] = set()
+        self._worker_next = False
         self._first_steps = itertools.cycle(range(1, len(FIRST_STEPS) + 1))
         self._harms = itertools.cycle(itertools.product(HARMS, KINDS))
         self._mounts = disk.can_mount(place / "disk")
@@ -240,7 +241,9 @@ class Campaign:
         wanted, way = aim
         before, unlisted = command.phases, command.unlisted
         if way == CHILD:
-            if not command.kill_child():
+            # A worker beside its own, if there is one, or a child of the pool: each in turn.
+            self._worker_next = not self._worker_next
+            if not command.kill(command.worker if self._worker_next and command.worker else command.child):
                 return None
         else:
             command.kill_group() if way == GROUP else command.send(_SIGNALS[way])

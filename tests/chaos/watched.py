@@ -34,7 +34,8 @@ PROCESSORS = 2
 _STEP = len(PHASES)  # of start-up; of collecting, shards begun
 _CHILD = _STEP + 1  # process id of the child of the pool that was asked last
 _UNLISTED = _STEP + 2  # whether a tar is in place and its manifest is being written
-_NOTES = _STEP + 3
+_WORKER = _STEP + 3  # process id of the worker beside its own that was given work last
+_NOTES = _STEP + 4
 _HANGS = 600.0
 _Context = multiprocessing.get_context("forkserver")
 _Context.set_forkserver_preload(["reelmill.songs.generate"])
@@ -107,11 +108,16 @@ class Command:
         _send(os.killpg, self._id, signal.SIGKILL)
         self.send(signal.SIGKILL)  # too early for a group
 
-    def kill_child(self) -> bool:
-        """Kill the child of its pool that was asked last; False if that is gone."""
+    @property
+    def worker(self) -> int:
+        """Process id of the worker beside its own that was given work last; 0 if there is none."""
+        return self._notes[_WORKER]
+
+    def kill(self, process: int) -> bool:
+        """Kill one of its processes; False if that is gone."""
         with contextlib.suppress(ProcessLookupError):
-            if os.getsid(self.child) == self._id:
-                os.kill(self.child, signal.SIGKILL)
+            if os.getsid(process) == self._id:
+                os.kill(process, signal.SIGKILL)
                 return True
         return False
 
@@ -233,7 +239,7 @@ def _wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
 def _note_songs(notes: _Notes) -> None:
     from reelmill import durable
     from reelmill.sampling.engine import Engine
-    from reelmill.songs import commit, generate, machine, pool, shards, tars, worker
+    from reelmill.songs import commit, generate, machine, pool, shards, tars, worker, workers
 
     def step(name: str, *_: Any, **__: Any) -> None:
         notes.values[_STEP] = FIRST_STEPS.index(name) + 1
@@ -250,6 +256,12 @@ def _note_songs(notes: _Notes) -> None:
             return wrapped(one, header, *data)
 
     _wrap(pool._Child, "ask", ask)
+
+    def answer(one: Any, message: dict[str, Any]) -> None:
+        if message["tell"] == "next":
+            notes.values[_WORKER] = one.process.pid
+
+    notes.at(workers._Running, "_answer", answer)
 
     # A commit lasts from the tar's end mark until nothing is left but the tar and its manifest.
     @contextlib.contextmanager

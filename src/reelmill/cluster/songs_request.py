@@ -79,11 +79,12 @@ def run_settings(songs: Songs) -> Config:
 
 
 def computed_as(config: Config, songs: Songs) -> Songs:
-    """``songs`` with what only says how ``config`` samples: a plan does not hold it, so tasks are told."""
-    hints = typing.get_type_hints(type(config.sampling), include_extras=True)
+    """``songs`` with what only says how ``config`` makes them: a plan does not hold it, so tasks are told."""
     how = [
-        f"sampling.{key}={value}"
-        for key, value in to_dict(config.sampling).items()
-        if COMPUTE in getattr(hints[key], "__metadata__", ())
+        f"{section}.{key}={value}"
+        for section, settings in (("sampling", config.sampling), ("songs", config.songs))
+        for key, value in to_dict(settings).items()
+        if COMPUTE
+        in getattr(typing.get_type_hints(type(settings), include_extras=True)[key], "__metadata__", ())
     ]
     return dataclasses.replace(songs, overrides=[*how, *songs.overrides])

@@ -179,7 +179,7 @@ def _manifests(directory: Path, plan: Plan, kind: Kind) -> tuple[dict[int, Manif
 
 
 def _slowest(manifests: Iterable[Manifest], running: Iterable[Lease]) -> list[dict[str, Any]]:
-    """Tasks by songs a second of their own clock, the slowest first.
+    """Tasks by songs a second of their own clock, the slowest first. A task's workers share its time.
 
     What a task has in hand counts once it has taken longer than a shard usually does: songs are finished many
     at once, so whoever has just begun has none.
@@ -188,7 +188,7 @@ def _slowest(manifests: Iterable[Manifest], running: Iterable[Lease]) -> list[di
     timed = [manifest for manifest in manifests if "seconds" in manifest.made_by]
     for manifest in timed:
         songs, seconds = spent.get(_task(manifest.made_by), (0, 0.0))
-        seconds += float(manifest.made_by["seconds"])
+        seconds += float(manifest.made_by["seconds"]) / max(1, int(manifest.made_by.get("workers", 1)))
         spent[_task(manifest.made_by)] = songs + manifest.count, seconds
     usual = sum(float(manifest.made_by["seconds"]) for manifest in timed) / max(1, len(timed))
     for task, (songs, seconds) in _in_hand(running).items():

@@ -110,9 +110,9 @@ def _work(
         Progress(plan, share.songs, visible) as progress,
     ):
         work = CommonWork(share, leases, progress.count)
-        told = task(directory, config, name, machine.samples, sounds, processes)
+        told = task(directory, config, name, workers, machine.samples, sounds, processes)
         with Workers(workers - 1, told, work) as others:
-            made = Worker(directory, plan, work, machine, extension(config.audio), name).run()
+            made = Worker(directory, plan, work, machine, extension(config.audio), name, workers).run()
         made.add(others.made)
         return made
 

@@ -66,7 +66,7 @@ class Made:
 class Worker:
     """Makes the work that ``source`` hands out; where ``machine`` has no engine only sound of stored songs.
 
-    ``share`` is the name of the share it works for, for the manifests.
+    ``share`` is the name of the share it works for, as one of so many ``workers``, for the manifests.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Worker:
         machine: Machine,
         extension: str,
         share: str,
+        workers: int,
     ) -> None:
         self.made = Made()
         self._directory, self._plan, self._source = directory, plan, source
@@ -86,6 +87,7 @@ class Worker:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "share": share,
+            "workers": workers,
             "reelmill": reelmill.__version__,
             "device": "",
         }

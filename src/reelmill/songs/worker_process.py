@@ -34,13 +34,22 @@ _GRACE = 5.0  # seconds to give up what is in hand once the other end is gone
 
 
 def task(
-    directory: Path, config: configuration.Config, share: str, samples: bool, sounds: bool, processes: int
+    directory: Path,
+    config: configuration.Config,
+    share: str,
+    workers: int,
+    samples: bool,
+    sounds: bool,
+    processes: int,
 ) -> dict[str, Any]:
-    """What such a process is told first: what to make, as worker of which share, with how many children."""
+    """What such a process is told first: what to make, as one of so many ``workers`` of which share, and with
+    how many ``processes`` of its own that judge and record.
+    """
     return {
         "directory": str(directory),
         "config": configuration.to_dict(config),
         "share": share,
+        "workers": workers,
         "samples": samples,
         "sounds": sounds,
         "processes": processes,
@@ -108,7 +117,8 @@ def _work(told: dict[str, Any], source: _Elsewhere) -> Made:
     model = kept_model(directory, plan.model) if told["samples"] else None
     with Pool(config.audio if told["sounds"] else None, told["processes"]) as pool:
         machine = Machine(directory, plan, config, model, pool)
-        return Worker(directory, plan, source, machine, extension(config.audio), told["share"]).run()
+        share, workers = told["share"], told["workers"]
+        return Worker(directory, plan, source, machine, extension(config.audio), share, workers).run()
 
 
 def _watch(ours: socket.socket) -> None:
