@@ -1,14 +1,15 @@
 """Sampling at the lab's size (256 → 1024) beside the plain loop and beside the processor's own products.
 
-One thread, CPU time, the three ways in turn. Only characters of finished songs count: the last slots of a run
-that idle, and the padding, are time lost. The limit is the recurrent product alone, 256 rows: two operations a
-weight and character, in bfloat16, or in float32 where that is faster (processors without bfloat16 emulate it).
-Weights are random; the cost of a character does not depend on them.
+One thread, CPU time, the ways in turn. Only characters of finished songs count: the last slots of a run that
+idle, and the padding, are time lost. The limit is the recurrent product alone, 256 rows: two operations a
+weight and character, in bfloat16, or in float32 where that is faster (processors without bfloat16 emulate
+it). Weights are random; the cost of a character does not depend on them.
 
 Tried and kept: int8 products with one fixed scale for the state (twice the rate of bfloat16, and of float32
 where there is no VNNI); the gate table instead of the embedding's product (a fifth less work); functions in
-place on slices of the gates. Tried and left: int8 with signed activations (oneDNN falls back to a slow kernel); more threads for one engine (their
-barriers cost more than they bring when anything else runs; two processes scale better).
+place on slices of the gates. Tried and left: int8 with signed activations (oneDNN falls back to a slow
+kernel); more threads for one engine (their barriers cost more than they bring when anything else runs; two
+processes scale better).
 """
 
 from __future__ import annotations
