@@ -107,6 +107,15 @@ def test_shards_in_hand_take_the_same_seconds(songs: Path) -> None:
     assert slowest["0/2"] == pytest.approx((3 * 8 + 6) / (3 * 2 + 6))
 
 
+def test_workers_of_a_task_take_their_seconds_side_by_side(songs: Path) -> None:
+    for path in songs.glob("audio/shard-*.json"):
+        manifest = json.loads(path.read_text())
+        manifest["made_by"]["workers"] = 2 if manifest["made_by"]["share"] == "1/2" else 1
+        path.write_text(json.dumps(manifest))
+    rates = {task["share"]: task["songs_per_second"] for task in songs_status(songs, NOW).slowest}
+    assert rates == {"0/2": 4.0, "1/2": 4.0}
+
+
 def test_a_shard_counts_from_the_end_of_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

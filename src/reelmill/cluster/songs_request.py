@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ def disk_line(songs: Songs, config: Config, settings: ClusterSettings, trained: 
         return describe_disk(songs.out, songs.songs, disk, "estimated from the settings")
     from reelmill.songs.estimate import estimate
 
+    print("measuring the first songs, for the disk that all will take …", file=sys.stderr, flush=True)
     overrides = [*songs.overrides, "sampling.device=cpu"]  # the nodes' device may not be here
     found = estimate(songs.run, songs.out, songs.songs, overrides, audio=songs.audio, seed=songs.seed)
     line = describe_disk(songs.out, songs.songs, found.disk, f"measured on the first {found.sample}")

@@ -227,6 +227,12 @@ def slots(settings: SamplingSettings, device: torch.device) -> int:
     return settings.slots or _SLOTS[device.type]
 
 
+def emulates(settings: SamplingSettings) -> bool:
+    """Whether this machine would sample in bfloat16 without having instructions for it."""
+    on_cpu = settings.precision == "bfloat16" and sampling_device(settings).type == "cpu"
+    return on_cpu and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def sampling_device(settings: SamplingSettings) -> torch.device:
     """The device that ``settings.device`` means here; RequestError if CUDA is asked for and not there."""
     if settings.device == "cuda" and not torch.cuda.is_available():

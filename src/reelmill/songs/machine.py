@@ -8,7 +8,7 @@ from pathlib import Path
 from reelmill.config import Config
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
-from reelmill.sampling.engine import Engine
+from reelmill.sampling.engine import Engine, emulates
 from reelmill.songs.fingerprint import audio_fingerprint, differing, same_bytes, text_fingerprint
 from reelmill.songs.plan import Plan, grow_plan, plan_path, read_plan
 from reelmill.songs.pool import Pool
@@ -40,6 +40,12 @@ class Machine:
         """What samples; made and compared when it is asked for first."""
         if self._engine is None and self._model is not None:
             sampling, seed = self._config.sampling, self._plan.seed
+            if emulates(sampling):
+                _log.warning(
+                    "sampling.precision = %r is emulated by this processor: float32 and int8 are many times "
+                    "as fast, but make other songs, so they need a directory of their own",
+                    sampling.precision,
+                )
             seen = text_fingerprint(self._model, sampling, seed, self.pool)
             require_same_bytes(self._directory, "text", seen)
             self._engine = Engine(self._model, sampling, seed)

@@ -78,7 +78,11 @@ class Workers:
             with self._lock:
                 if self._closing:
                     return
-                one = _Running(self._work)
+                try:
+                    one = _Running(self._work)
+                except OSError as error:  # no more processes, or no more memory
+                    _log.warning("going on with a worker less: %s", error)
+                    return
                 self._running.add(one)
             threading.current_thread().name = f"worker process {one.process.pid}"
             try:
