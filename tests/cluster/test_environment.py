@@ -87,6 +87,19 @@ def test_a_task_takes_its_place_from_slurm() -> None:
     ]
 
 
+def test_songs_are_made_with_the_processors_of_the_task() -> None:
+    """Also where Slurm binds no task to its own and all of the node can be seen."""
+    here = len(os.sched_getaffinity(0))
+    for given, before, used in (
+        ("1", {}, "1"),
+        ("1000", {}, str(here)),
+        ("1", {"REELMILL_PROCESSORS": "3"}, "3"),
+    ):
+        environment = {"SLURM_CPUS_PER_TASK": given, **before}
+        take_rank(environment)
+        assert environment["REELMILL_PROCESSORS"] == used
+
+
 def test_without_slurm_its_place_is_as_the_launcher_said() -> None:
     environment = {"RANK": "1", "WORLD_SIZE": "2"}
     assert take_rank(environment) == 1

@@ -90,6 +90,7 @@ def replaced(environment: Mapping[str, str]) -> Iterator[None]:
 def take_rank(environ: MutableMapping[str, str]) -> int:
     """This task's global rank; sets what torch and Accelerate read from what Slurm says, where Slurm says it.
 
+    So too the number of processors that songs are made with: not every Slurm binds a task to its own.
     CUDA_VISIBLE_DEVICES stays as Slurm set it: all of the node's GPUs given to the job, of which LOCAL_RANK
     is one.
     """
@@ -100,4 +101,7 @@ def take_rank(environ: MutableMapping[str, str]) -> int:
         environ["LOCAL_RANK"] = environ.get("SLURM_LOCALID", "0")
         environ["WORLD_SIZE"] = str(tasks)
         environ["LOCAL_WORLD_SIZE"] = str(here)
+    if environ.get("SLURM_CPUS_PER_TASK", "").isdecimal():
+        processors = min(int(environ["SLURM_CPUS_PER_TASK"]), len(os.sched_getaffinity(0)))
+        environ.setdefault("REELMILL_PROCESSORS", str(processors))
     return int(environ.get("RANK") or 0)
