@@ -110,6 +110,26 @@ def test_one_that_is_killed_costs_what_it_had_in_hand(
 
 
 @pytest.mark.slow
+def test_one_that_is_stuck_is_not_waited_for(
+    run: Path, reference: Path, tmp_path: Path, others_first: None, monkeypatch, caplog
+) -> None:
+    out = tmp_path / "songs"
+    monkeypatch.setattr(workers, "_SILENCE", 5.0)
+    taken_up, stuck = CommonWork.taken_up, []
+
+    def take_up_and_stop(self, *facts):
+        taken_up(self, *facts)
+        if threading.current_thread().name.startswith("worker process") and not stuck:
+            stuck.append(int(threading.current_thread().name.split()[-1]))
+            os.kill(stuck[0], signal.SIGSTOP)
+
+    monkeypatch.setattr(CommonWork, "taken_up", take_up_and_stop)
+    outcome = generate(run, out, songs=SONGS, overrides=["songs.workers=2"], progress=False)
+    assert stuck and not running(stuck[0]) and "a worker process was lost (SIGKILL)" in caplog.text
+    assert outcome.complete and tars(out) == tars(reference) and not read_leases(out)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_they_end_with_the_command(run: Path, tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "songs"

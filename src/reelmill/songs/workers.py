@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 MODULE = "reelmill.songs.worker_process"
 _PATIENCE = 10.0  # seconds that workers get to give up what they have in hand
+_SILENCE = 1800.0  # seconds after which one that says nothing is taken for stuck
 
 
 class Workers:
@@ -124,11 +125,14 @@ class _Running:
         try:
             self._send(task)
             while True:
-                message = self._channel.receive()[0]
+                message = self._channel.receive(_SILENCE)[0]
                 if "made" in message:
                     return Made(**message["made"])
                 self._answer(message)
         except (EOFError, ConnectionResetError):
+            return None
+        except TimeoutError:
+            self.process.kill()
             return None
         finally:
             for shard, work in list(self._in_hand.items()):
