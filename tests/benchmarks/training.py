@@ -7,7 +7,9 @@ Adam, nothing logged or saved. Run: python tests/benchmarks/training.py
 
 Tried, for the exchange of gradients between two processes (gloo, 5.4 million float32 numbers):
 - ``all_to_all_single`` and an all-gather in pairs took 202 ms, gloo's all-reduce 62, sending in pairs alone
-  50; so everything is sent in pairs.
+  50; so what has to be sent is sent in pairs.
+- That was level with DDP (1.004 of its step). Processes of one machine now add up in shared memory, where
+  nothing is sent: a copy in, half a sum, a copy out, and two barriers.
 - The flag for a stop rides in the gradient on a CPU: an agreement of its own took 0.4 ms and half a
   millisecond of CPU time a step. On a GPU to read it would be to wait at every step;
   there it is agreed apart.
