@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,12 @@ from reelmill.cluster.requeue import decide, may_start, read_journal
 @pytest.mark.parametrize("status", [1, 75, 137, 143])
 def test_anything_but_done_and_wrong_is_queued_again(status: int) -> None:
     assert decide(status, False, starts=[0], now=100, limit=2).again
+
+
+def test_a_notice_that_comes_before_python_is_up_is_a_stop_as_any_other() -> None:
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        assert decide(128 + number, False, [0], now=100, limit=2).reason.startswith("stopped as asked")
+    assert "died" in decide(128 + signal.SIGKILL, False, [0], now=100, limit=2).reason
 
 
 @pytest.mark.parametrize(("status", "ended_by_slurm"), [(0, False), (2, False), (75, True), (143, True)])

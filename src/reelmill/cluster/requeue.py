@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,9 @@ from reelmill.exit import DONE, WRONG_REQUEST
 
 STOPPED = 75
 """A task's exit code beside everyone's: stopped where the next start can go on (sysexits.h's EX_TEMPFAIL)."""
+
+_WARNED = (128 + signal.SIGUSR1, 128 + signal.SIGUSR2)
+"""A task's exit codes where the notice to stop came before Python could take note of it."""
 
 REFUSED, UNFINISHED, FAILED = "refused", "unfinished", "failed"
 """Notes that a rank leaves beside the job's file: what is wrong with the request, that work is left, or where
@@ -58,7 +62,15 @@ def decide(
         return Decision(False, "ended by Slurm or its user (cancelled, preempted or requeued)")
     if _without_progress(starts, now) >= limit:
         return Decision(False, f"{limit} starts without progress (still at {now})")
-    return Decision(True, "stopped as asked" if status == STOPPED else f"its tasks died (exit code {status})")
+    return Decision(True, _why_it_ended(status))
+
+
+def _why_it_ended(status: int) -> str:
+    if status == STOPPED:
+        return "stopped as asked"
+    if status in _WARNED:
+        return "stopped as asked, before it had begun"
+    return f"its tasks died (exit code {status})"
 
 
 def may_start(starts: Sequence[int], now: int, limit: int) -> Decision:
