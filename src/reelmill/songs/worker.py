@@ -36,10 +36,10 @@ _HOPELESS = 128  # attempts
 # Songs are written in order, and one that takes many attempts holds up those behind it. So many times the
 # slots may be finished meanwhile: with half of it slots stand empty, with twice of it a kill costs double.
 _LAGGARD = 8
-# So many times the slots may wait for the disk or for recording: a song's turn then comes some seconds after
-# it was begun, and few that take many attempts are waited for. With as many as the slots, a fifth of two
-# processors stood idle.
-_AHEAD = 4
+# So many times the slots may wait for the disk or for recording. A song's turn then comes some seconds after it
+# was begun, and few that take many attempts are waited for: a worker alone with only as many as its slots left
+# a fifth of two processors idle. Several workers fill in for each other, and lose less when they are killed.
+_AHEAD_ALONE, _AHEAD = 4, 1
 
 
 @dataclass
@@ -94,6 +94,7 @@ class Worker:
         self._begun: list[InHand] = []
         self._to_begin: deque[tuple[int, Future[Song]]] = deque()
         self._next_look = 0.0
+        self._ahead = _AHEAD_ALONE if workers == 1 else _AHEAD
         self._warned = False
         self._changed = threading.Event()
         self._committer = Committer(
@@ -141,7 +142,7 @@ class Worker:
 
         What is finished and not written lies in memory, and is lost with this process.
         """
-        return self._committer.backlog > _AHEAD * chains.slots and not self._committer.starved
+        return self._committer.backlog > self._ahead * chains.slots and not self._committer.starved
 
     def _doubts(self) -> bool:
         """Whether reading what was only looked at so far brings new work."""
