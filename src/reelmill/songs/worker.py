@@ -36,9 +36,9 @@ _HOPELESS = 128  # attempts
 # Songs are written in order, and one that takes many attempts holds up those behind it. So many times the
 # slots may be finished meanwhile: with half of it slots stand empty, with twice of it a kill costs double.
 _LAGGARD = 8
-# So many times the slots may wait for the disk or for recording. A song's turn then comes some seconds after it
-# was begun, and few that take many attempts are waited for: a worker alone with only as many as its slots left
-# a fifth of two processors idle. Several workers fill in for each other, and lose less when they are killed.
+# So many times the slots may wait for the disk or for recording. A song's turn then comes some seconds after
+# it was begun, and few that take many attempts are waited for: a worker alone with only as many as its slots
+# left a fifth of two processors idle. Several workers fill in for each other, and lose less when killed.
 _AHEAD_ALONE, _AHEAD = 4, 1
 
 
