@@ -37,7 +37,7 @@ from reelmill.training.settings import ModelSettings
 Precision = Literal["float32", "bfloat16", "int8"]
 INT8: Precision = "int8"
 FLOATS: dict[Precision, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-SLOTS, SONGS, ROUNDS = 256, 1024, 5
+SLOTS, SONGS, ROUNDS = 256, 1024, 3
 PLAIN_CHARACTERS = 1000
 WEIGHTS = 4 * 1024 * 1024  # of the recurrent product
 

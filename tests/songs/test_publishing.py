@@ -44,7 +44,7 @@ def take_shard_and_wait(worker, *arguments):
         time.sleep(0.02)
 Worker._take_shard = take_shard_and_wait
 publishing._PERIOD = 0.05
-generate(run, out, songs=160, shard=(int(sys.argv[4]), 2), progress=False)
+generate(run, out, songs=160, shard=(int(sys.argv[4]), 2), progress=False, take_over=False)
 """
 
 
@@ -129,12 +129,16 @@ def test_a_killed_worker_costs_comet_nothing(server: Server, run: Path, tmp_path
     command = [sys.executable, "-c", WORKER, str(run), str(out), str(may_go_on)]
     deadline = time.monotonic() + 240
     with subprocess.Popen([*command, "0"]) as killed, subprocess.Popen([*command, "1"]) as other:
-        while len(server.steps("text/songs_per_second")) < 2 or len(list(out.glob("text/*.json"))) < 4:
-            assert killed.poll() is None and other.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
-        os.kill(killed.pid, signal.SIGKILL)
-        may_go_on.touch()
-        assert other.wait(240) == 0
+        try:
+            while len(server.steps("text/songs_per_second")) < 2 or len(list(out.glob("text/*.json"))) < 4:
+                assert killed.poll() is None and other.poll() is None and time.monotonic() < deadline
+                time.sleep(0.05)
+            os.kill(killed.pid, signal.SIGKILL)
+            may_go_on.touch()
+            assert other.wait(240) == 0
+        finally:
+            killed.kill()
+            other.kill()
     live = len(server.steps("text/songs_per_second"))
     generate(out, overrides=["tracking.comet=false"], progress=False)
     assert publish_songs(out, tracking_settings(out)) is None  # all was sent: no archive

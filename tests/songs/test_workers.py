@@ -5,9 +5,12 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +25,7 @@ from reelmill.songs.shares import Work
 from reelmill.songs.verify import verify
 from reelmill.songs.work import CommonWork
 from reelmill.songs.worker import Made, Worker
-from tests.songs.conftest import SONGS, manifests, start, tars
+from tests.songs.conftest import SONGS, manifests, tars
 
 THREE = ["songs.workers=3"]
 
@@ -129,11 +132,35 @@ def test_one_that_is_stuck_is_not_waited_for(
     assert outcome.complete and tars(out) == tars(reference) and not read_leases(out)
 
 
+@pytest.fixture
+def begun() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """``reelmill generate`` with these arguments; killed at the end, whatever becomes of the test."""
+    commands: list[subprocess.Popen[bytes]] = []
+
+    def begin(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-m", "reelmill", "generate", *map(str, arguments)]
+        commands.append(subprocess.Popen(words, **{"stderr": subprocess.DEVNULL, **options}))
+        return commands[-1]
+
+    yield begin
+    for command in commands:
+        command.kill()
+        command.wait()
+
+
+@pytest.mark.slow
+def test_nobody_has_to_read_how_far_they_are(run: Path, reference: Path, tmp_path: Path, begun) -> None:
+    command = begun(run, "--out", tmp_path / "songs", "--songs", SONGS, *THREE, stderr=subprocess.PIPE)
+    command.stderr.close()
+    assert command.wait(120) == 0
+    assert tars(tmp_path / "songs") == tars(reference)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_they_end_with_the_command(run: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_they_end_with_the_command(run: Path, tmp_path: Path, begun, number: signal.Signals) -> None:
     out = tmp_path / "songs"
-    command = start(run, "--out", out, "--songs", 20000, *THREE)
+    command = begun(run, "--out", out, "--songs", 20000, *THREE)
     wait_until(lambda: len(makers(out)) >= 3)
     others = worker_processes(command.pid)
     assert len(others) == 2

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
+import threading
 from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 
@@ -20,7 +24,10 @@ class Progress:
 
     def __init__(self, plan: Plan, total: int, visible: bool) -> None:
         self._plan = plan
-        self._bar = tqdm(total=total, unit="song", disable=not visible, smoothing=0.05)
+        self._bar = tqdm(
+            total=total, unit="song", disable=not visible, smoothing=0.05, file=_PerhapsRead(sys.stderr)
+        )
+        self._lock = threading.Lock()
         self._songs = self._attempts = self._passed = 0
 
     def __enter__(self) -> Progress:
@@ -32,15 +39,16 @@ class Progress:
         self._bar.close()
 
     def count(self, song: Song) -> None:
-        """Count a song, and warn once the first ones are known if they promise failures."""
-        self._bar.update(1)
-        if not song.tally or self._songs == _FIRST_SONGS:
-            return
-        self._songs += 1
-        self._attempts += song.tally["made"]
-        self._passed += not song.failure
-        if self._songs == _FIRST_SONGS:
-            self._warn()
+        """Count a song, and warn once the first ones are known if they promise failures. Any thread may."""
+        with self._lock:
+            self._bar.update(1)
+            if not song.tally or self._songs == _FIRST_SONGS:
+                return
+            self._songs += 1
+            self._attempts += song.tally["made"]
+            self._passed += not song.failure
+            if self._songs == _FIRST_SONGS:
+                self._warn()
 
     def _warn(self) -> None:
         rate = self._passed / self._attempts
@@ -57,6 +65,24 @@ class Progress:
                 failures,
                 attempts,
             )
+
+
+class _PerhapsRead:
+    """A stream to write to, whether anybody still reads it or not: tqdm would keep its lock on an error."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def expected_failures(rate: float, attempts: int) -> float:

@@ -45,7 +45,10 @@ class Source(Protocol):
 
 
 class CommonWork:
-    """The work of one command, for its own worker as ``Source`` and for others (``lend``)."""
+    """The work of one command, for its own worker as ``Source`` and for others (``lend``).
+
+    ``on_song`` is called in the thread that speaks for the worker which took a song up.
+    """
 
     def __init__(self, share: Share, leases: Leases, on_song: Callable[[Song], None]) -> None:
         self._share, self._leases, self._on_song = share, leases, on_song
@@ -77,8 +80,7 @@ class CommonWork:
 
     def taken_up(self, shard: int, songs: int, song: Song) -> None:
         self._leases.report(shard, songs)
-        with self._lock:
-            self._on_song(song)
+        self._on_song(song)
 
     def release(self, shard: int) -> None:
         with self._lock:
