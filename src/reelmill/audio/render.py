@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from reelmill import durable
 from reelmill.audio import abc2midi, encode
-from reelmill.audio.heap import keep_freed_memory
 from reelmill.audio.midi import read_midi
 from reelmill.audio.settings import AudioSettings
 from reelmill.audio.soundfont import soundfont
+from reelmill.heap import keep_freed_memory
 
 TAIL_SECONDS = 0.25  # after the end of the last note, for it to ring
 FADE_SECONDS = 0.01  # at the very end, so that what still rings does not click

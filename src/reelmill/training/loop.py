@@ -22,6 +22,7 @@ from torch.nn.functional import cross_entropy
 from reelmill import durable
 from reelmill.config import Config
 from reelmill.errors import RequestError
+from reelmill.heap import keep_freed_memory
 from reelmill.model import (
     VOCABULARY,
     WEIGHTS,
@@ -131,6 +132,8 @@ class Trainer:
         if checkpoint:
             load_weights(self.network, checkpoint.directory / WEIGHTS)
         self.network.to(world.device).train()
+        if world.device.type == "cpu":
+            keep_freed_memory()
         self.parameters = list(self.network.parameters())
         self.optimizer = world.accelerator.prepare_optimizer(
             torch.optim.AdamW(
