@@ -31,6 +31,7 @@ from reelmill.songs.spawn import connection
 from reelmill.songs.worker import Made, Worker
 
 _GRACE = 5.0  # seconds to give up what is in hand once the other end is gone
+_in_hand = threading.Event()  # whether there is anything to give up
 
 
 def task(
@@ -101,11 +102,12 @@ def main() -> None:
     channel = Channel(ours)
     source = _Elsewhere(channel)
     try:
-        made = _work(channel.receive()[0], source)
-        channel.send({"made": asdict(made)})
-    except (RequestError, IncompleteError) as error:
-        kind = RequestError if isinstance(error, RequestError) else IncompleteError
-        source.tell(kind.__name__, message=str(error))
+        try:
+            made = _work(channel.receive()[0], source)
+            channel.send({"made": asdict(made)})
+        except (RequestError, IncompleteError) as error:
+            kind = RequestError if isinstance(error, RequestError) else IncompleteError
+            source.tell(kind.__name__, message=str(error))
     except (KeyboardInterrupt, EOFError, BrokenPipeError, ConnectionResetError):
         sys.exit(1)
 
@@ -118,7 +120,12 @@ def _work(told: dict[str, Any], source: _Elsewhere) -> Made:
     with Pool(config.audio if told["sounds"] else None, told["processes"]) as pool:
         machine = Machine(directory, plan, config, model, pool)
         share, workers = told["share"], told["workers"]
-        return Worker(directory, plan, source, machine, extension(config.audio), share, workers).run()
+        worker = Worker(directory, plan, source, machine, extension(config.audio), share, workers)
+        _in_hand.set()
+        try:
+            return worker.run()
+        finally:
+            _in_hand.clear()
 
 
 def _watch(ours: socket.socket) -> None:
@@ -134,7 +141,10 @@ def _watch(ours: socket.socket) -> None:
 
 
 def _break_off(_number: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+    if _in_hand.is_set():
+        _in_hand.clear()  # once is enough
+        raise KeyboardInterrupt
+    os._exit(1)  # nothing has been begun, or all is given up
 
 
 if __name__ == "__main__":
