@@ -12,7 +12,7 @@ RECIPE = Path(__file__).parents[2] / "configs" / "irish-tuned.yaml"
 
 
 def trained() -> Path:
-    """Its run; trained now, or what is missing of it (some 20 minutes on two cores)."""
+    """Its run; trained now, or what is missing of it (some 25 minutes on two cores)."""
     command = [sys.executable, "-m", "reelmill.cli", "train", str(RECIPE), "--run", str(RUN)]
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
