@@ -25,7 +25,7 @@ from reelmill.audio.settings import AudioSettings
 from reelmill.corpus.settings import CorpusSettings
 from reelmill.errors import RequestError
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.settings import COMPUTE, STRICT
+from reelmill.settings import STRICT, compute_keys
 from reelmill.songs.settings import SongsSettings
 from reelmill.tracking.settings import TrackingSettings
 from reelmill.training.settings import ModelSettings, TrainingSettings
@@ -152,18 +152,13 @@ def differences(old: Any, new: Any, sections: Sequence[str] | None = None) -> li
 
 
 def _pairs(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any, bool]]:
-    hints = typing.get_type_hints(type(old), include_extras=True)
+    compute = compute_keys(type(old))
     for item in dataclasses.fields(old):
         before, after = getattr(old, item.name), getattr(new, item.name)
         if dataclasses.is_dataclass(before):
             yield from _pairs(before, after, f"{prefix}{item.name}.")
         else:
-            yield (
-                f"{prefix}{item.name}",
-                before,
-                after,
-                COMPUTE in getattr(hints[item.name], "__metadata__", ()),
-            )
+            yield f"{prefix}{item.name}", before, after, item.name in compute
 
 
 def _apply_override(data: dict[str, Any], override: str) -> str:

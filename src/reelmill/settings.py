@@ -6,9 +6,17 @@ processes, which directory); every other field changes what the result is, so a 
 on when it differs.
 """
 
+import typing
+
 from pydantic import ConfigDict
 
 COMPUTE = "reelmill: only how it is computed"
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 """For ``__pydantic_config__``: unknown keys are refused and ``"3"`` is not a number."""
+
+
+def compute_keys(settings: type) -> set[str]:
+    """The fields of a settings dataclass that are marked ``COMPUTE``."""
+    hints = typing.get_type_hints(settings, include_extras=True)
+    return {key for key, hint in hints.items() if COMPUTE in getattr(hint, "__metadata__", ())}

@@ -21,8 +21,9 @@ from reelmill.songs.leases import Leases, read_lease, read_leases
 from reelmill.songs.plan import Plan
 from reelmill.songs.settings import SongsSettings
 from reelmill.songs.shards import Kind, check, committing, read_manifest, shard_numbers, tar_path
-from reelmill.songs.shares import Share, Work
+from reelmill.songs.shares import Share
 from reelmill.songs.tars import TarReader, TarWriter, read_some
+from reelmill.songs.work import Work
 
 MEMBERS = [("000000000.abc", b"X:1\n"), ("000000000.json", b"{}"), ("000000000.mid", bytes(1000))]
 

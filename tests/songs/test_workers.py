@@ -1,7 +1,6 @@
 """Several workers of one command, each in a process of its own: the same songs, whatever becomes of them."""
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -10,9 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.songs import workers
@@ -21,10 +22,10 @@ from reelmill.songs.leases import read_leases
 from reelmill.songs.plan import read_plan
 from reelmill.songs.produce import worker_count
 from reelmill.songs.render import render_directory
-from reelmill.songs.shares import Work
 from reelmill.songs.verify import verify
-from reelmill.songs.work import CommonWork
+from reelmill.songs.work import Work
 from reelmill.songs.worker import Made, Worker
+from reelmill.songs.workers import CommonWork
 from tests.songs.conftest import SONGS, manifests, tars
 
 THREE = ["songs.workers=3"]
@@ -90,46 +91,47 @@ def test_they_render_what_has_text(songs: Path, reference: Path, others_first: N
     assert tars(songs) == tars(reference)
 
 
+@pytest.fixture
+def hit(monkeypatch: pytest.MonkeyPatch) -> Callable[[signal.Signals], list[int]]:
+    """Sends a signal to the first worker process that has taken up a song; its number then stands in the
+    list.
+    """
+
+    def hit_one(number: signal.Signals) -> list[int]:
+        found: list[int] = []
+        taken_up = CommonWork.taken_up
+
+        def take_up_and_hit(self: CommonWork, *facts: Any) -> None:
+            taken_up(self, *facts)
+            thread = threading.current_thread().name
+            if thread.startswith("worker process") and not found:
+                found.append(int(thread.split()[-1]))
+                os.kill(found[0], number)
+                monkeypatch.setattr(workers, "_SILENCE", 5.0)  # not before: to start may take longer
+
+        monkeypatch.setattr(CommonWork, "taken_up", take_up_and_hit)
+        return found
+
+    return hit_one
+
+
 @pytest.mark.slow
-def test_one_that_is_killed_costs_what_it_had_in_hand(
-    run: Path, reference: Path, tmp_path: Path, others_first: None, monkeypatch, caplog
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_one_that_is_killed_or_stuck_costs_what_it_had_in_hand(
+    run: Path,
+    reference: Path,
+    tmp_path: Path,
+    others_first: None,
+    hit: Callable[[signal.Signals], list[int]],
+    number: signal.Signals,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     out = tmp_path / "songs"
-    killed: list[int] = []
-    taken_up = CommonWork.taken_up
-
-    def take_up_and_kill(self, *facts):
-        taken_up(self, *facts)
-        if threading.current_thread().name.startswith("worker process") and not killed:
-            killed.append(int(threading.current_thread().name.split()[-1]))
-            os.kill(killed[0], signal.SIGKILL)
-
-    monkeypatch.setattr(CommonWork, "taken_up", take_up_and_kill)
-    with caplog.at_level(logging.WARNING):
-        outcome = generate(run, out, songs=SONGS, overrides=THREE, progress=False)
-    assert killed and "a worker process was lost (SIGKILL)" in caplog.text
+    lost = hit(number)
+    outcome = generate(run, out, songs=SONGS, overrides=THREE, progress=False)
+    assert lost and not running(lost[0]) and "a worker process was lost (SIGKILL)" in caplog.text
     assert outcome.complete and not outcome.faults
     assert tars(out) == tars(reference) and not read_leases(out)
-
-
-@pytest.mark.slow
-def test_one_that_is_stuck_is_not_waited_for(
-    run: Path, reference: Path, tmp_path: Path, others_first: None, monkeypatch, caplog
-) -> None:
-    out = tmp_path / "songs"
-    monkeypatch.setattr(workers, "_SILENCE", 5.0)
-    taken_up, stuck = CommonWork.taken_up, []
-
-    def take_up_and_stop(self, *facts):
-        taken_up(self, *facts)
-        if threading.current_thread().name.startswith("worker process") and not stuck:
-            stuck.append(int(threading.current_thread().name.split()[-1]))
-            os.kill(stuck[0], signal.SIGSTOP)
-
-    monkeypatch.setattr(CommonWork, "taken_up", take_up_and_stop)
-    outcome = generate(run, out, songs=SONGS, overrides=["songs.workers=2"], progress=False)
-    assert stuck and not running(stuck[0]) and "a worker process was lost (SIGKILL)" in caplog.text
-    assert outcome.complete and tars(out) == tars(reference) and not read_leases(out)
 
 
 @pytest.fixture
@@ -191,20 +193,25 @@ def test_what_one_of_them_refuses_the_command_refuses(run: Path, tmp_path: Path,
     assert not read_leases(tmp_path / "songs")
 
 
-def test_how_many_there_are(songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("songs", "missing", "samples", "workers"),
+    [(1000, 125, True, 4), (600, 75, True, 3), (600, 2, False, 2), (0, 0, True, 1)],
+)
+def test_how_many_there_are(
+    reference: Path, monkeypatch: pytest.MonkeyPatch, songs: int, missing: int, samples: bool, workers: int
+) -> None:
     monkeypatch.setenv("REELMILL_PROCESSORS", "4")
-    config = read_plan(songs).config()
+    share = SimpleNamespace(songs=songs, missing=missing)
+    assert worker_count(read_plan(reference).config(), share, samples) == workers  # type: ignore[arg-type]
 
-    class Missing:
-        songs, missing = 1000, 125
 
-    assert worker_count(config, Missing, samples=True) == 4  # type: ignore[arg-type]
-    Missing.songs = 600
-    assert worker_count(config, Missing, samples=True) == 3  # type: ignore[arg-type]
-    Missing.missing = 2
-    assert worker_count(config, Missing, samples=False) == 2  # type: ignore[arg-type]
-    Missing.songs, Missing.missing = 0, 0
-    assert worker_count(config, Missing, samples=True) == 1  # type: ignore[arg-type]
+def test_sampling_in_bfloat16_says_where_it_is_slow(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    overrides = ["sampling.precision=bfloat16", "sampling.device=cpu"]
+    generate(run, tmp_path / "songs", songs=1, audio=False, overrides=overrides, progress=False)
+    emulated = not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert ("is emulated by this processor" in caplog.text) == emulated
 
 
 def test_a_negative_number_of_them_is_refused(run: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from reelmill.anonymous import anonymous_file, contents
 from reelmill.audio import process
 from reelmill.audio.process import ToolError
 from reelmill.errors import RequestError
@@ -41,11 +42,11 @@ def convert(tune: str, seconds: float) -> Conversion:
     limits = process.Limits(seconds=seconds, cpu_seconds=3, memory=512 << 20, file_size=16 << 20)
     failures: list[str] = []
     for _ in range(_ATTEMPTS):
-        with process.anonymous_file(tune.encode()) as source, process.anonymous_file() as target:
+        with anonymous_file(tune.encode()) as source, anonymous_file() as target:
             ending = process.run(
                 [str(program()), "/dev/fd/3", "1", "-o", "/dev/fd/4"], limits, [source, target]
             )
-            midi = process.contents(target)
+            midi = contents(target)
         if ending.code == 0:
             return Conversion(midi, _lines(ending.output), "")
         if not ending.by_machine and ending.words in failures:

@@ -17,12 +17,12 @@ import os
 import resource
 import select
 import signal
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from reelmill.anonymous import anonymous_file, contents
 from reelmill.errors import IncompleteError
 
 FIRST_FILE = 3  # descriptor of the first file given to the program
@@ -90,26 +90,6 @@ def run(command: Sequence[str], limits: Limits, files: Sequence[BinaryIO] = ()) 
         )
         code, timed_out = _wait(pid, limits)
         return Ending(code, timed_out, contents(output))
-
-
-@contextlib.contextmanager
-def anonymous_file(data: bytes = b"") -> Iterator[BinaryIO]:
-    """A file without a name that holds ``data``; in memory where the system can."""
-    file: BinaryIO
-    if hasattr(os, "memfd_create"):
-        file = os.fdopen(os.memfd_create("reelmill"), "w+b", buffering=0)
-    else:
-        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
-    with file:
-        if data:
-            file.write(data)
-        yield file
-
-
-def contents(file: BinaryIO) -> bytes:
-    """All bytes of an anonymous file."""
-    file.seek(0)
-    return file.read()
 
 
 def _copy_above(descriptor: int, lowest: int, closing: contextlib.ExitStack, close: bool = False) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
+from reelmill.anonymous import anonymous_file, contents
 from reelmill.audio import process
 from reelmill.audio.process import Limits, ToolError
 from reelmill.errors import RequestError
@@ -83,6 +84,6 @@ def _play_once(
 ) -> tuple[process.Ending, bytes]:
     with contextlib.ExitStack() as stack:
         files: list[BinaryIO] = [stack.enter_context(soundfont.open("rb"))]
-        output = stack.enter_context(process.anonymous_file())
-        files += [output, *(stack.enter_context(process.anonymous_file(data)) for data in inputs)]
-        return process.run(command, limits, files), process.contents(output)
+        output = stack.enter_context(anonymous_file())
+        files += [output, *(stack.enter_context(anonymous_file(data)) for data in inputs)]
+        return process.run(command, limits, files), contents(output)

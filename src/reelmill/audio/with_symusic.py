@@ -12,7 +12,7 @@ import numpy as np
 import symusic
 from numpy.typing import NDArray
 
-from reelmill.audio import process
+from reelmill.anonymous import anonymous_file
 from reelmill.audio.simplify import simplify
 
 _QUALITY = 4  # the interpolation's number in libsamplerate, linear; 5 and 6 do not exist and give silence
@@ -22,7 +22,7 @@ class Symusic:
     """Resampled samples are kept between songs, which changes no later one."""
 
     def __init__(self, soundfont: Path, sample_rate: int, channels: int) -> None:
-        with process.anonymous_file(simplify(soundfont.read_bytes())) as file:
+        with anonymous_file(simplify(soundfont.read_bytes())) as file:
             path = f"/proc/self/fd/{file.fileno()}"
             self._synthesizer = symusic.Synthesizer(path, sample_rate, _QUALITY)
         self._stereo = channels == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.config import Config, from_dict, to_dict
-from reelmill.settings import COMPUTE
+from reelmill.settings import compute_keys
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,8 @@ def run_settings(songs: Songs) -> Config:
 def computed_as(config: Config, songs: Songs) -> Songs:
     """``songs`` with what only says how ``config`` makes them: a plan does not hold it, so tasks are told."""
     how = [
-        f"{section}.{key}={value}"
+        f"{section}.{key}={getattr(settings, key)}"
         for section, settings in (("sampling", config.sampling), ("songs", config.songs))
-        for key, value in to_dict(settings).items()
-        if COMPUTE
-        in getattr(typing.get_type_hints(type(settings), include_extras=True)[key], "__metadata__", ())
+        for key in sorted(compute_keys(type(settings)))
     ]
     return dataclasses.replace(songs, overrides=[*how, *songs.overrides])

@@ -8,7 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from reelmill.audio.process import Limits, anonymous_file, contents, run
+from reelmill.anonymous import anonymous_file, contents
+from reelmill.audio.process import Limits, run
 
 _PROGRAM = Path(__file__).with_name("engrave.py")
 _DECORATION = re.compile(r"(![A-Za-z0-9<>().+]+!)|!")

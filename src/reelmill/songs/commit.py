@@ -22,9 +22,9 @@ from reelmill.audio.process import ToolError
 from reelmill.errors import DamagedError
 from reelmill.songs.pool import Pool
 from reelmill.songs.shards import Commit, Failure, Kind, check, committing, read_manifest
-from reelmill.songs.shares import Work
 from reelmill.songs.song import Song, audio_members, empty_tally, text_members
 from reelmill.songs.sound import Sound
+from reelmill.songs.work import Work
 
 AGAIN = "to be looked at again"
 """Given to ``on_shard`` in place of a fault where another worker was faster with a part of a shard."""

@@ -13,7 +13,6 @@ import dataclasses
 import errno
 import json
 import os
-import typing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from reelmill.audio.settings import AudioSettings
 from reelmill.config import Config
 from reelmill.errors import DamagedError, RequestError
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.settings import COMPUTE
+from reelmill.settings import compute_keys
 from reelmill.songs.exclusive import exclusive
 from reelmill.songs.settings import SongsSettings
 from reelmill.tracking.settings import TrackingSettings
@@ -219,9 +218,5 @@ def _to_json(plan: Plan) -> str:
 
 
 def _meaningful(settings: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(type(settings), include_extras=True)
-    return {
-        key: value
-        for key, value in dataclasses.asdict(settings).items()
-        if COMPUTE not in getattr(hints[key], "__metadata__", ())
-    }
+    compute = compute_keys(type(settings))
+    return {key: value for key, value in dataclasses.asdict(settings).items() if key not in compute}

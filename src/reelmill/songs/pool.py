@@ -46,7 +46,6 @@ class Pool:
 
     def __init__(self, audio: AudioSettings | None, processes: int | None = None) -> None:
         self.processes = processes or processors()
-        self.sounds = audio is not None
         self._audio = dataclasses.asdict(audio) if audio else None
         self.seconds: Counter[str] = Counter()  # of processors, by task: judge, record
         self._lock = threading.Lock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 from reelmill import durable
 from reelmill.audio.encode import extension
@@ -21,10 +22,9 @@ from reelmill.songs.publishing import published_live
 from reelmill.songs.shards import KINDS, Kind, manifest_path
 from reelmill.songs.shares import Share
 from reelmill.songs.verified import Verified
-from reelmill.songs.work import CommonWork
 from reelmill.songs.worker import Made, Worker
 from reelmill.songs.worker_process import task
-from reelmill.songs.workers import Workers
+from reelmill.songs.workers import CommonWork, Workers
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ def produce(
     made = Made()
     needed = [kind for kind in halves if share.needs(kind)]
     if needed:
+        name = f"{shard[0]}/{shard[1]}"
         workers = worker_count(config, share, samples="text" in halves)
         processes = -(-processors() // workers)
         with Pool(config.audio if "audio" in halves else None, processes) as pool:
@@ -64,7 +65,8 @@ def produce(
                 machine.engine()
             if "audio" in needed:
                 machine.check_sound()
-            made = _work(directory, plan, config, share, machine, shard, progress, workers)
+            told = task(directory, config, name, workers, halves, processes)
+            made = _work(directory, plan, config, share, machine, told, progress)
     return _outcome(directory, plan, share, shard, made, time.monotonic() - began)
 
 
@@ -98,19 +100,16 @@ def _work(
     config: Config,
     share: Share,
     machine: Machine,
-    shard: tuple[int, int],
+    told: dict[str, Any],
     visible: bool,
-    workers: int,
 ) -> Made:
-    name = f"{shard[0]}/{shard[1]}"
-    sounds, processes = machine.pool.sounds, machine.pool.processes
+    name, workers = told["share"], told["workers"]
     with (
         published_live(directory, plan, config.tracking),
         Leases(directory, name) as leases,
         Progress(plan, share.songs, visible) as progress,
     ):
         work = CommonWork(share, leases, progress.count)
-        told = task(directory, config, name, workers, machine.samples, sounds, processes)
         with Workers(workers - 1, told, work) as others:
             made = Worker(directory, plan, work, machine, extension(config.audio), name, workers).run()
         made.add(others.made)

@@ -7,9 +7,9 @@ import logging
 import sys
 import threading
 from types import TracebackType
-from typing import Any
 
 from tqdm import tqdm
+from tqdm.utils import ObjectWrapper
 
 from reelmill.songs.plan import Plan
 from reelmill.songs.song import Song
@@ -67,22 +67,16 @@ class Progress:
             )
 
 
-class _PerhapsRead:
+class _PerhapsRead(ObjectWrapper):
     """A stream to write to, whether anybody still reads it or not: tqdm would keep its lock on an error."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
 
     def write(self, text: str) -> None:
         with contextlib.suppress(OSError):
-            self._stream.write(text)
+            self._wrapped.write(text)
 
     def flush(self) -> None:
         with contextlib.suppress(OSError):
-            self._stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+            self._wrapped.flush()
 
 
 def expected_failures(rate: float, attempts: int) -> float:

@@ -17,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from reelmill.audio.encode import extension
@@ -27,20 +26,10 @@ from reelmill.songs.leases import EXPIRY, RENEWALS, Leases, file_server_now, rea
 from reelmill.songs.plan import Plan
 from reelmill.songs.shards import Kind, check, manifest_path, read_manifest, shard_numbers
 from reelmill.songs.verified import Verified
+from reelmill.songs.work import Work
 
 _CHECKS_AT_ONCE = 4
 _LOOKS = 20  # at leases of others a second, at most, for there may be thousands, and thousands who look
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """A shard to be made, and which of its two halves."""
-
-    shard: int
-    first: int
-    count: int
-    text: bool
-    audio: bool
 
 
 class Share:

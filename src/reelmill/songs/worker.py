@@ -24,10 +24,9 @@ from reelmill.songs.chains import Chains
 from reelmill.songs.commit import AGAIN, Committer, InHand
 from reelmill.songs.machine import Machine
 from reelmill.songs.plan import Plan
-from reelmill.songs.shares import Work
 from reelmill.songs.song import Song, empty_tally
 from reelmill.songs.stored import stored_songs
-from reelmill.songs.work import Source
+from reelmill.songs.work import Source, Work
 
 _log = logging.getLogger(__name__)
 
@@ -47,20 +46,12 @@ class Made:
     """What a worker has made."""
 
     shards: list[int] = field(default_factory=list)
-    songs: int = 0
-    failed: int = 0
-    attempts: dict[str, int] = field(default_factory=empty_tally)
     faults: list[str] = field(default_factory=list)  # of the machine; what they kept from being made is left
-    sampling_seconds: float = 0.0
 
     def add(self, other: Made) -> None:
         """Take in what another worker has made."""
         self.shards += other.shards
-        self.songs += other.songs
-        self.failed += other.failed
-        self.attempts = {kind: count + other.attempts[kind] for kind, count in self.attempts.items()}
         self.faults += other.faults
-        self.sampling_seconds += other.sampling_seconds
 
 
 class Worker:
@@ -94,6 +85,7 @@ class Worker:
         self._begun: list[InHand] = []
         self._to_begin: deque[tuple[int, Future[Song]]] = deque()
         self._next_look = 0.0
+        self._sampling_seconds = 0.0
         self._ahead = _AHEAD_ALONE if workers == 1 else _AHEAD
         self._warned = False
         self._changed = threading.Event()
@@ -117,8 +109,6 @@ class Worker:
             self._committer.close()
         if self._committer.error:
             raise self._committer.error
-        if self._chains:
-            self.made.attempts = self._chains.tally
         return self.made
 
     def _step(self) -> bool:
@@ -129,7 +119,7 @@ class Worker:
             began = time.monotonic()
             self._chains.advance()
             self._warn_if_hopeless(self._chains)
-            self.made.sampling_seconds += time.monotonic() - began
+            self._sampling_seconds += time.monotonic() - began
         elif self._committer.in_hand or (self._source.waits and not self.made.faults):
             self._changed.wait(0.01)
             self._changed.clear()
@@ -202,6 +192,7 @@ class Worker:
                     songs[song.id].set_result(song)
         except DamagedError as error:
             if not work.text and not self._machine.samples:
+                self._source.release(work.shard)
                 self._give_up(work, str(error))
                 return None
         unknown = {song: future for song, future in songs.items() if not future.done()}
@@ -222,7 +213,7 @@ class Worker:
     def _stages(self) -> dict[str, float]:
         """Seconds so far: of the clock for sampling, of processors for what the pool does."""
         return {
-            "sampling": self.made.sampling_seconds,
+            "sampling": self._sampling_seconds,
             "judging": self._pool.seconds["judge"],
             "recording": self._pool.seconds["record"],
         }
@@ -241,10 +232,7 @@ class Worker:
             self._give_up(shard.work, fault)
         else:
             self.made.shards.append(shard.work.shard)
-            self.made.failed += shard.failed
-            self.made.songs += shard.taken_up - shard.failed
         self._changed.set()
 
     def _give_up(self, work: Work, fault: str) -> None:
-        self._source.release(work.shard)
         self.made.faults.append(f"shard {work.shard}: {fault}")

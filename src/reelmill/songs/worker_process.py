@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,9 +26,10 @@ from reelmill.songs.keepsake import kept_model
 from reelmill.songs.machine import Machine
 from reelmill.songs.plan import read_plan
 from reelmill.songs.pool import Pool
-from reelmill.songs.shares import Work
+from reelmill.songs.shards import Kind
 from reelmill.songs.song import Song
 from reelmill.songs.spawn import connection
+from reelmill.songs.work import Work
 from reelmill.songs.worker import Made, Worker
 
 _GRACE = 5.0  # seconds to give up what is in hand once the other end is gone
@@ -39,20 +41,18 @@ def task(
     config: configuration.Config,
     share: str,
     workers: int,
-    samples: bool,
-    sounds: bool,
+    halves: Sequence[Kind],
     processes: int,
 ) -> dict[str, Any]:
-    """What such a process is told first: what to make, as one of so many ``workers`` of which share, and with
-    how many ``processes`` of its own that judge and record.
+    """What such a process is told first: which ``halves`` to make, as one of so many ``workers`` of which
+    share, and with how many ``processes`` of its own that judge and record.
     """
     return {
         "directory": str(directory),
         "config": configuration.to_dict(config),
         "share": share,
         "workers": workers,
-        "samples": samples,
-        "sounds": sounds,
+        "halves": list(halves),
         "processes": processes,
     }
 
@@ -116,8 +116,8 @@ def _work(told: dict[str, Any], source: _Elsewhere) -> Made:
     directory = Path(told["directory"])
     plan = read_plan(directory)
     config = configuration.from_dict(told["config"], "the command that started this process")
-    model = kept_model(directory, plan.model) if told["samples"] else None
-    with Pool(config.audio if told["sounds"] else None, told["processes"]) as pool:
+    model = kept_model(directory, plan.model) if "text" in told["halves"] else None
+    with Pool(config.audio if "audio" in told["halves"] else None, told["processes"]) as pool:
         machine = Machine(directory, plan, config, model, pool)
         share, workers = told["share"], told["workers"]
         worker = Worker(directory, plan, source, machine, extension(config.audio), share, workers)

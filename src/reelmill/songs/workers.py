@@ -1,4 +1,4 @@
-"""More workers for one command, as processes beside its own: one a processor.
+"""All workers of one command: that of its own process, and more as processes beside it, one a processor.
 
 A worker samples on one processor, so one alone leaves others idle (a song of many attempts holds up those
 behind it). The processes ask for work and tell what became of it over a socket each, and a thread here
@@ -12,16 +12,18 @@ import contextlib
 import logging
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.songs.channel import Channel
-from reelmill.songs.shares import Work
+from reelmill.songs.leases import Leases
+from reelmill.songs.shares import Share
 from reelmill.songs.song import Song
 from reelmill.songs.spawn import ending, spawn
-from reelmill.songs.work import CommonWork
+from reelmill.songs.work import Work
 from reelmill.songs.worker import Made
 
 _log = logging.getLogger(__name__)
@@ -29,6 +31,67 @@ _log = logging.getLogger(__name__)
 MODULE = "reelmill.songs.worker_process"
 _PATIENCE = 10.0  # seconds that workers get to give up what they have in hand
 _SILENCE = 1800.0  # seconds after which one that says nothing is taken for stuck
+
+
+class CommonWork:
+    """The work of one command, for its own worker as ``Source`` and for others (``lend``).
+
+    ``on_song`` is called in the thread that speaks for the worker which took a song up.
+    """
+
+    def __init__(self, share: Share, leases: Leases, on_song: Callable[[Song], None]) -> None:
+        self._share, self._leases, self._on_song = share, leases, on_song
+        self._lock = threading.RLock()
+        self._lent: set[int] = set()
+        self._failure: BaseException | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Also as long as others have shards in hand, which may come back."""
+        with self._lock:
+            self._fail()
+            return bool(self._lent) or self._share.waits
+
+    def next(self) -> Work | None:
+        with self._lock:
+            self._fail()
+            return self._share.next(self._leases)
+
+    def lend(self) -> tuple[Work | None, bool]:
+        """The same for a worker elsewhere, and whether it is to ask again later."""
+        with self._lock:
+            if self._failure:
+                return None, False
+            work = self._share.next(self._leases)
+            if work:
+                self._lent.add(work.shard)
+            return work, self._share.waits
+
+    def taken_up(self, shard: int, songs: int, song: Song) -> None:
+        self._leases.report(shard, songs)
+        self._on_song(song)
+
+    def release(self, shard: int) -> None:
+        with self._lock:
+            self._leases.release(shard)
+            self._lent.discard(shard)
+
+    def again(self, work: Work) -> None:
+        with self._lock:
+            self._share.again(work)
+
+    def doubt(self) -> list[str]:
+        with self._lock:
+            return self._share.doubt()
+
+    def fail(self, failure: BaseException) -> None:
+        """Have this process's own worker end with what went wrong elsewhere."""
+        with self._lock:
+            self._failure = self._failure or failure
+
+    def _fail(self) -> None:
+        if self._failure:
+            raise self._failure
 
 
 class Workers:

@@ -13,7 +13,7 @@ import mmap
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from reelmill.anonymous import anonymous_file
 from reelmill.training.gradients import Node, OrderedSum, nodes_of
 
 Way = Callable[[OrderedSum], Tensor]
@@ -135,8 +136,9 @@ def _shared_vectors(
     """
     sizes = [4 * length * (len(own) + 1) for own in nodes]
     token = secrets.randbits(62)
-    with _anonymous_file(sizes[rank], token) as descriptor:
-        told = torch.tensor([_machine(), os.getpid(), descriptor, token])
+    with anonymous_file(token.to_bytes(8, "little")) as file:
+        file.truncate(sizes[rank])
+        told = torch.tensor([_machine(), os.getpid(), file.fileno(), token])
         heard = [torch.empty_like(told) for _ in nodes]
         dist.all_gather(heard, told, group=group)
         maps = [_opened(one.tolist(), size) for one, size in zip(heard, sizes, strict=True)]
@@ -147,25 +149,10 @@ def _shared_vectors(
     return [torch.frombuffer(one, dtype=torch.float32).view(-1, length) for one in maps if one is not None]
 
 
-@contextlib.contextmanager
-def _anonymous_file(size: int, token: int) -> Iterator[int]:
-    """The descriptor of a file in memory that begins with ``token``; -1 where there is no such thing."""
-    if not hasattr(os, "memfd_create"):
-        yield -1
-        return
-    descriptor = os.memfd_create("gradients")
-    try:
-        os.ftruncate(descriptor, size)
-        os.pwrite(descriptor, token.to_bytes(8, "little"), 0)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _opened(told: list[int], size: int) -> mmap.mmap | None:
     """The memory that a process has told of, if it is of this machine and can be seen from here."""
     machine, process, descriptor, token = told
-    if descriptor < 0 or machine != _machine():
+    if machine != _machine():
         return None
     try:
         with Path(f"/proc/{process}/fd/{descriptor}").open("r+b", buffering=0) as file:
