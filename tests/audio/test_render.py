@@ -141,10 +141,29 @@ def test_a_midi_file_without_notes_is_silent(backend: str) -> None:
         renderer(settings(backend)).render(silent)
 
 
-@pytest.mark.parametrize("value", [0.0, 1e-6, float("nan"), float("inf")])
-def test_silence_and_what_is_no_number_are_no_sound(value: float) -> None:
+@pytest.mark.parametrize("value", [0.0, -0.0, 1e-6, -1e-6])
+def test_silence_is_no_sound(value: float) -> None:
     with pytest.raises(SilentAudio):
         finish(np.full((1000, 2), value, np.float32), 2000, 44100)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("others", [-0.5, 0.5])
+def test_what_is_no_number_is_no_sound(value: float, others: float) -> None:
+    samples = np.full((200_000, 2), others, np.float32)
+    samples[150_000, 1] = value
+    with pytest.raises(SilentAudio):
+        finish(samples, 200_000, 44100)
+
+
+@pytest.mark.parametrize("peak", [-0.75, 0.75, -3.0, 2e-4])
+@pytest.mark.parametrize("others", [-1e-4, 1e-4])
+def test_the_largest_magnitude_is_scaled_to_the_peak(peak: float, others: float) -> None:
+    samples = np.full((200_000, 2), others, np.float32)
+    samples[150_000, 1] = peak
+    finished = finish(samples, 200_000, 44100)
+    assert finished[150_000, 1] == round(np.copysign(PEAK * 32767, peak))
+    assert np.abs(finished).max() == abs(finished[150_000, 1])
 
 
 @pytest.mark.parametrize("format_", ["wav", "flac"])
