@@ -1,5 +1,6 @@
 """Several workers of one command, each in a process of its own: the same songs, whatever becomes of them."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from reelmill.errors import IncompleteError, RequestError
-from reelmill.songs import workers
+from reelmill.songs import resources, workers
 from reelmill.songs.generate import generate
 from reelmill.songs.leases import read_leases
 from reelmill.songs.plan import read_plan
@@ -201,8 +202,27 @@ def test_how_many_there_are(
     reference: Path, monkeypatch: pytest.MonkeyPatch, songs: int, missing: int, samples: bool, workers: int
 ) -> None:
     monkeypatch.setenv("REELMILL_PROCESSORS", "4")
+    monkeypatch.setattr(resources, "memory", lambda: None)
     share = SimpleNamespace(songs=songs, missing=missing)
     assert worker_count(read_plan(reference).config(), share, samples) == workers  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("free", "workers"), [(0, 1), (5 << 30, 3), (6 << 30, 4), (1 << 40, 4)])
+def test_there_are_no_more_than_there_is_memory_for(
+    reference: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    free: int,
+    workers: int,
+) -> None:
+    monkeypatch.setenv("REELMILL_PROCESSORS", "4")
+    monkeypatch.setattr(resources, "memory", lambda: free)
+    share = SimpleNamespace(songs=2000, missing=250)
+    config = read_plan(reference).config()
+    assert worker_count(config, share, True) == workers  # type: ignore[arg-type]
+    assert (f"{workers} of 4 processors get a worker" in caplog.text) == (workers < 4)
+    config = dataclasses.replace(config, songs=dataclasses.replace(config.songs, workers=5))
+    assert worker_count(config, share, True) == 5  # type: ignore[arg-type]
 
 
 def test_sampling_in_bfloat16_says_where_it_is_slow(

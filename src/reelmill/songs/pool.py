@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import os
 import queue
 import threading
 from collections import Counter, deque
@@ -25,20 +24,13 @@ from reelmill.songs import child
 from reelmill.songs.attempt import Judgement
 from reelmill.songs.channel import Channel, Data, Frame, Room, room
 from reelmill.songs.examine import Examination
+from reelmill.songs.resources import processors
 from reelmill.songs.sound import Sound
 from reelmill.songs.spawn import ending, spawn
 
 _SECONDS = 300  # a request that takes longer is stuck
 _TRIES = 3
 _JUDGE, _RECORD, _STOP = 0, 1, 2  # in order of urgency: the sampler waits for judgements
-
-
-def processors() -> int:
-    """Number of processors this process may use: REELMILL_PROCESSORS, if several share the machine."""
-    share = os.environ.get("REELMILL_PROCESSORS", "")
-    if share.isdecimal():
-        return max(1, int(share))
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Pool:

@@ -1,0 +1,76 @@
+"""What of the machine is this process's to use: processors and memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def processors() -> int:
+    """Number of processors this process may use: REELMILL_PROCESSORS, if several share the machine."""
+    share = os.environ.get("REELMILL_PROCESSORS", "")
+    if share.isdecimal():
+        return max(1, int(share))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory(root: Path = Path("/")) -> int | None:
+    """Bytes that can still be taken: what the machine has available, or less where a control group (of a
+    container, a Slurm job) or Slurm itself allows less. None where the system does not tell, as on a Mac.
+
+    Of a control group's use, the page cache that lies idle does not count: the kernel takes it back.
+    """
+    bounds = [*_of_machine(root), *_of_groups(root), *_of_slurm()]
+    return max(0, min(bounds)) if bounds else None
+
+
+def _of_machine(root: Path) -> Iterator[int]:
+    for line in _lines(root / "proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            yield int(line.split()[1]) << 10
+
+
+def _of_groups(root: Path) -> Iterator[int]:
+    """What each control group of this process leaves, in version 1 and 2 of their files."""
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            names = ("memory.max", "memory.current", "inactive_file")
+            top = root / "sys/fs/cgroup"
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            top = root / "sys/fs/cgroup/memory"
+        else:
+            continue
+        group = top / path.lstrip("/")
+        while group.is_relative_to(top):
+            yield from _of_group(group, *names)
+            group = group.parent
+
+
+def _of_group(group: Path, limit: str, use: str, idle: str) -> Iterator[int]:
+    bound, used = (next(iter(_lines(group / name)), "max") for name in (limit, use))
+    if bound.isdecimal() and used.isdecimal():
+        reclaimable = (
+            line.split()[1] for line in _lines(group / "memory.stat") if line.startswith(f"{idle} ")
+        )
+        yield int(bound) - int(used) + int(next(reclaimable, 0))
+
+
+def _of_slurm() -> Iterator[int]:
+    """What a job asked for on this node, in megabytes there; 0 stands for all of it."""
+    node, each, count = (
+        os.environ.get(f"SLURM_{name}", "") for name in ("MEM_PER_NODE", "MEM_PER_CPU", "CPUS_ON_NODE")
+    )
+    if node.isdecimal() and int(node):
+        yield int(node) << 20
+    if each.isdecimal() and count.isdecimal() and int(each):
+        yield int(each) * int(count) << 20
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
