@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.status import run_status, steps_per_second
 from reelmill.cluster.watch import is_done, status
 from reelmill.errors import RequestError
+from reelmill.training.lock import LOCK, held_lock
 from tests.cluster.conftest import Answers
 
 
@@ -50,6 +53,21 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for event, restart, code in (("start", 0, 0), ("requeue", 0, 137), ("start", 1, 0)):
         tell(folder, "41", event, restart=restart, status=code)
     return run
+
+
+def test_it_says_who_trains(run: Path) -> None:
+    assert run_status(run).trainer == "" and "nobody is training" in run_status(run).describe()
+    with held_lock(run):
+        assert f"process {os.getpid()} on {socket.gethostname()} is training" in run_status(run).describe()
+    assert "nobody is training" in run_status(run).describe()
+
+
+def test_it_does_not_wait_for_signs_of_life(run: Path) -> None:
+    """The kernel here knows nothing of a process elsewhere."""
+    (run / LOCK).write_text(json.dumps({"host": "elsewhere", "pid": 7}))
+    told = run_status(run)
+    assert told.trainer is None
+    assert "training" not in told.describe()
 
 
 def tell(folder: Path, name: str, event: str, journal: int = 0, **facts: object) -> None:

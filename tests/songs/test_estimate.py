@@ -4,9 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from reelmill.errors import RequestError
 from reelmill.songs.collect import collect
-from reelmill.songs.estimate import estimate
+from reelmill.songs.estimate import estimate, estimate_rest
+from reelmill.songs.shards import manifest_path, read_manifest
 from tests.songs.conftest import SONGS
+
+
+def tar_bytes(directory: Path) -> dict[str, int]:
+    return {
+        kind: sum(path.stat().st_size for path in (directory / kind).glob("*.tar"))
+        for kind in ("text", "audio")
+    }
 
 
 def test_disk_attempts_and_length_are_foretold(run: Path, songs: Path, tmp_path: Path) -> None:
@@ -26,3 +35,27 @@ def test_failures_and_a_small_disk_are_foretold(run: Path, tmp_path: Path) -> No
     foretold = estimate(run, tmp_path, 10**9, overrides)
     assert foretold.failures > 10**6 and not foretold.fits
     assert "will have no song" in foretold.describe() and "does not fit" in foretold.describe()
+
+
+def test_what_a_directory_lacks_is_foretold(songs: Path) -> None:
+    """Of twice the songs, half are there, and a shard of them without sound."""
+    before = {path: path.stat().st_mtime_ns for path in songs.rglob("*")}
+    bytes_ = tar_bytes(songs)
+    foretold = estimate_rest(songs, 2 * SONGS, sample=24)
+    assert foretold.songs == SONGS
+    assert foretold.text_bytes == pytest.approx(bytes_["text"], rel=0.3)
+    assert foretold.audio_bytes == pytest.approx(bytes_["audio"], rel=0.1)
+    assert estimate_rest(songs, sample=2).songs == 0
+    assert {path: path.stat().st_mtime_ns for path in songs.rglob("*")} == before
+    count = read_manifest(songs, "audio", 1).songs
+    manifest_path(songs, "audio", 1).unlink()
+    part = estimate_rest(songs, sample=8)
+    assert part.songs == count and part.text_bytes == 0 < part.audio_bytes
+    assert estimate_rest(songs, audio=False, sample=2).songs == 0
+
+
+def test_other_settings_than_the_plan_has_are_refused(songs: Path, run: Path) -> None:
+    with pytest.raises(RequestError, match=r"sampling\.temperature"):
+        estimate_rest(songs, overrides=["sampling.temperature=0.5"])
+    with pytest.raises(RequestError, match="not a songs directory"):
+        estimate_rest(run)

@@ -45,19 +45,19 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _estimate(options: argparse.Namespace, overrides: list[str]) -> int:
-    from reelmill.songs.estimate import estimate
+    from reelmill.songs.estimate import estimate, estimate_rest
 
-    if options.out is None or options.songs is None:
-        raise RequestError("--dry-run needs a run, --songs N and --out DIR")
-    foretold = estimate(
-        options.source,
-        options.out,
-        options.songs,
-        overrides,
-        options.checkpoint,
-        audio=not options.no_audio,
-        seed=options.seed or 0,
-    )
+    audio, seed = not options.no_audio, options.seed
+    if options.out is None:
+        if options.checkpoint is not None:
+            raise RequestError(f"--checkpoint {options.checkpoint}: a songs directory has its own model")
+        foretold = estimate_rest(options.source, options.songs, overrides, audio, seed)
+    elif options.songs is None:
+        raise RequestError("--dry-run needs --songs N where a new songs directory is to be made")
+    else:
+        foretold = estimate(
+            options.source, options.out, options.songs, overrides, options.checkpoint, audio, seed or 0
+        )
     show(foretold, options.json)
     return 0 if foretold.fits else 1
 

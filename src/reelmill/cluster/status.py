@@ -17,6 +17,7 @@ from reelmill.cluster.job_status import Jobs, describe_jobs, duration, jobs_of
 from reelmill.cluster.progress import newest_checkpoint
 from reelmill.cluster.submission import submissions
 from reelmill.errors import DamagedError, RequestError
+from reelmill.training.lock import holder_at_a_glance
 
 _RECENT = 20  # records of metrics that the rate is taken from
 
@@ -34,6 +35,7 @@ class RunStatus:
     checkpoint: int
     bits_per_char: float | None
     held_out_bits_per_char: float | None
+    trainer: str | None  # who trains now; "" if nobody does, None where that cannot be seen from here
     jobs: Jobs
 
     def to_json(self) -> dict[str, Any]:
@@ -43,6 +45,10 @@ class RunStatus:
     def describe(self) -> str:
         """Lines for a person."""
         lines = [f"{self.directory}: step {self.step} of {self.steps}{', finished' if self.finished else ''}"]
+        if self.trainer:
+            lines.append(f"{self.trainer} is training")
+        elif self.trainer == "" and not self.finished and not any(job.queued for job in self.jobs.jobs):
+            lines.append("nobody is training: the command that began it goes on with it")
         if self.steps_per_second and not self.finished:
             left = f", {duration(self.seconds_left)} left" if self.seconds_left is not None else ""
             lines.append(f"rate: {self.steps_per_second:.2f} steps/s{left}")
@@ -86,6 +92,7 @@ def run_status(run: Path, now: float | None = None) -> RunStatus:
             (record["bits_per_char"] for record in reversed(records) if "bits_per_char" in record), None
         ),
         held_out_bits_per_char=held_out[-1] if held_out else None,
+        trainer=holder_at_a_glance(run),
         jobs=jobs,
     )
 

@@ -10,15 +10,18 @@ from typing import Any
 
 from reelmill import config as configuration
 from reelmill.audio.encode import extension
+from reelmill.config import Config
+from reelmill.model import TrainedModel
 from reelmill.sampling.engine import Engine
 from reelmill.songs.attempt import TIERS
 from reelmill.songs.audit import make_songs
 from reelmill.songs.chains import Chains
 from reelmill.songs.disk import TAKE_LESS, Disk, free_bytes, size_text
-from reelmill.songs.generate import check_prompts
+from reelmill.songs.generate import check_prompts, look_ahead
 from reelmill.songs.plan import Plan
 from reelmill.songs.pool import Pool
 from reelmill.songs.progress import expected_failures
+from reelmill.songs.shards import KINDS, Kind, read_manifest, shard_numbers
 from reelmill.songs.song import Member, Song, audio_members, empty_tally, text_members
 from reelmill.training.checkpoints import load_model, run_config
 
@@ -27,9 +30,9 @@ _BLOCK = 512  # of a tar: each member has a header block and is filled up to who
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What ``songs`` songs will take, extrapolated from the first ``sample`` of them."""
+    """What ``songs`` songs will take, extrapolated from the first ``sample`` of the plan."""
 
-    songs: int
+    songs: int  # that are to be made
     sample: int
     attempts_per_song: float
     pass_rate: dict[str, float]  # of attempts, by tier
@@ -95,7 +98,6 @@ def estimate(
     config = configuration.from_dict(configuration.to_dict(run_config(run)), str(run), overrides)
     model = load_model(run, checkpoint)
     check_prompts(config, model)
-    sample = min(sample, songs)
     plan = Plan(
         seed=seed,
         songs=songs,
@@ -108,38 +110,61 @@ def estimate(
         checkpoint="",
         fingerprint={},
     )
+    return _extrapolate(plan, config, model, sample, {"text": songs, "audio": songs if audio else 0}, out)
+
+
+def estimate_rest(
+    directory: Path,
+    songs: int | None = None,
+    overrides: Sequence[str] = (),
+    audio: bool = True,
+    seed: int | None = None,
+    sample: int = 32,
+) -> Estimate:
+    """The same of what a songs directory lacks, or will lack once it is to have ``songs``. It stays as it is.
+
+    Shards count that have a manifest, damaged or not. Raises RequestError and DamagedError as ``generate``
+    does.
+    """
+    plan, config, model = look_ahead(directory, songs, overrides, seed)
+    missing = dict.fromkeys(KINDS, 0)
+    for kind in KINDS if audio and plan.audio else KINDS[:1]:
+        numbers = shard_numbers(directory, kind)
+        missing[kind] = plan.songs - sum(read_manifest(directory, kind, number).songs for number in numbers)
+    return _extrapolate(plan, config, model, sample, missing, directory)
+
+
+def _extrapolate(
+    plan: Plan, config: Config, model: TrainedModel, sample: int, missing: dict[Kind, int], out: Path
+) -> Estimate:
+    """What the songs ``missing`` in each half will take, by the first of the plan."""
     made: list[Song] = []
-    text_bytes = audio_bytes = 0
-    with Pool(config.audio if audio else None) as pool:
-        chains = Chains(Engine(model, config.sampling, seed), pool, plan)
-        for song in make_songs(range(sample), chains):
+    took = dict.fromkeys(KINDS, 0)
+    with Pool(config.audio if missing["audio"] else None) as pool:
+        chains = Chains(Engine(model, config.sampling, plan.seed), pool, plan)
+        for song in make_songs(range(min(sample, plan.songs)), chains):
             made.append(song)
-            text_bytes += _tar_bytes(text_members(song))
-            if audio and not song.failure:
+            took["text"] += _tar_bytes(text_members(song))
+            if missing["audio"] and not song.failure:
                 sound = pool.record(song.facts, song.midi).result()
-                audio_bytes += _tar_bytes(audio_members(song, sound, extension(config.audio)))
+                took["audio"] += _tar_bytes(audio_members(song, sound, extension(config.audio)))
                 sound.release()
-    return _extrapolate(plan, made, text_bytes, audio_bytes, free_bytes(out))
-
-
-def _extrapolate(plan: Plan, made: list[Song], text_bytes: int, audio_bytes: int, free: int) -> Estimate:
     tally = Counter(empty_tally())
     for song in made:
         tally.update(song.tally)
     valid = [song.facts for song in made if not song.failure]
-    factor = plan.songs / len(made)
     passed = len(valid) / tally["made"]
     return Estimate(
-        songs=plan.songs,
+        songs=max(missing.values()),
         sample=len(made),
         attempts_per_song=tally["made"] / len(made),
         pass_rate={tier: tally[tier] / tally["made"] for tier in TIERS},
-        failures=plan.songs * expected_failures(passed, plan.songs_settings.max_attempts),
+        failures=missing["text"] * expected_failures(passed, plan.songs_settings.max_attempts),
         characters=sum(facts["characters"] for facts in valid) / max(1, len(valid)),
         seconds=sum(facts["midi_seconds"] for facts in valid) / max(1, len(valid)),
-        text_bytes=round(text_bytes * factor),
-        audio_bytes=round(audio_bytes * factor),
-        free_bytes=free,
+        text_bytes=round(took["text"] * missing["text"] / len(made)),
+        audio_bytes=round(took["audio"] * missing["audio"] / len(made)),
+        free_bytes=free_bytes(out),
     )
 
 

@@ -77,6 +77,23 @@ def continue_plan(
     directory: Path, songs: int | None = None, overrides: Sequence[str] = (), seed: int | None = None
 ) -> tuple[Plan, Config]:
     """The plan of a songs directory, grown to ``songs`` if asked, and its config with ``overrides``."""
+    plan, wanted, config = _asked(directory, songs, overrides, seed)
+    return _agree(directory, plan, wanted), config
+
+
+def look_ahead(
+    directory: Path, songs: int | None = None, overrides: Sequence[str] = (), seed: int | None = None
+) -> tuple[Plan, Config, TrainedModel]:
+    """The same, and the model, with nothing changed in the directory."""
+    plan, wanted, config = _asked(directory, songs, overrides, seed)
+    require_equal(directory, plan, wanted)
+    return replace(wanted, songs=max(plan.songs, wanted.songs)), config, kept_model(directory, plan.model)
+
+
+def _asked(
+    directory: Path, songs: int | None, overrides: Sequence[str], seed: int | None
+) -> tuple[Plan, Plan, Config]:
+    """The plan of a songs directory, the plan that is asked for, and its config."""
     if not plan_path(directory).is_file():
         raise RequestError(
             f"{directory}: not a songs directory (no plan.json); "
@@ -85,7 +102,7 @@ def continue_plan(
     plan = read_plan(directory)
     planned = configuration.to_dict(plan.config())
     config = configuration.from_dict(planned, str(plan_path(directory)), overrides)
-    return _agree(directory, plan, _wanted(plan, config, songs, seed)), config
+    return plan, _wanted(plan, config, songs, seed), config
 
 
 def plan_from_run(

@@ -58,9 +58,18 @@ def held_lock(run: Path) -> Iterator[None]:
 
 def live_holder(run: Path) -> str:
     """Who trains in ``run`` now, in words; "" if nobody does. Takes the lock for no longer than a look."""
+    return _look(run, wait=True) or ""
+
+
+def holder_at_a_glance(run: Path) -> str | None:
+    """The same without waiting for a sign of life: None where only that would tell."""
+    return _look(run, wait=False)
+
+
+def _look(run: Path, wait: bool) -> str | None:
     while run.is_dir() and (numbers := _numbers(run)):
         with contextlib.suppress(FileNotFoundError):  # a new holder has removed it
-            return _living(_path(run, numbers[-1]))
+            return _living(_path(run, numbers[-1]), wait)
     return ""
 
 
@@ -114,8 +123,10 @@ def _path(run: Path, number: int) -> Path:
     return run / (f"{LOCK}.{number}" if number else LOCK)
 
 
-def _living(path: Path) -> str:
-    """Who holds the lock in ``path``, in words; "" if it is released or its holder dead."""
+def _living(path: Path, wait: bool = True) -> str | None:
+    """Who holds the lock in ``path``, in words; "" if it is released or its holder dead. None where only
+    waiting would tell.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         holder = _holder(path)
@@ -123,6 +134,8 @@ def _living(path: Path) -> str:
             return ""
         known = holder.get("host") == socket.gethostname()  # not yet, where a file was made just now
         locked = _locked(descriptor, fcntl.LOCK_SH) if known else None
+        if locked is None and not wait:
+            return None
         alive = _still_beating(path) if locked is None else not locked
         return _who(_holder(path)) if alive else ""
     finally:
