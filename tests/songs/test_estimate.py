@@ -1,9 +1,11 @@
 """What is foretold of a plan is what it comes to."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from reelmill.cli import main
 from reelmill.errors import RequestError
 from reelmill.songs.collect import collect
 from reelmill.songs.estimate import estimate, estimate_rest
@@ -59,3 +61,23 @@ def test_other_settings_than_the_plan_has_are_refused(songs: Path, run: Path) ->
         estimate_rest(songs, overrides=["sampling.temperature=0.5"])
     with pytest.raises(RequestError, match="not a songs directory"):
         estimate_rest(run)
+
+
+def test_no_songs_and_another_checkpoint_are_refused(run: Path, songs: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="at least 1"):
+        estimate(run, tmp_path / "songs", 0)
+    with pytest.raises(RequestError, match="at least 1"):
+        estimate_rest(songs, 0)
+    with pytest.raises(RequestError, match="its own copy of the model"):
+        estimate_rest(songs, checkpoint="step-000001")
+
+
+def test_the_command_looks_at_what_is_there(
+    run: Path, songs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grown = ["--songs", str(SONGS + 8), "--dry-run", "--json"]
+    for arguments in ([str(songs), *grown], [str(run), "--out", str(songs), *grown]):
+        assert main(["generate", *arguments]) == 0
+        assert json.loads(capsys.readouterr().out)["songs"] == 8
+    assert main(["generate", str(run), "--out", str(tmp_path / "new"), "--dry-run"]) == 2
+    assert "needs --songs" in capsys.readouterr().err

@@ -202,7 +202,7 @@ def test_how_many_there_are(
     reference: Path, monkeypatch: pytest.MonkeyPatch, songs: int, missing: int, samples: bool, workers: int
 ) -> None:
     monkeypatch.setenv("REELMILL_PROCESSORS", "4")
-    monkeypatch.setattr(resources, "memory", lambda: None)
+    monkeypatch.setattr(resources, "memory", lambda: 1 << 40)
     share = SimpleNamespace(songs=songs, missing=missing)
     assert worker_count(read_plan(reference).config(), share, samples) == workers  # type: ignore[arg-type]
 

@@ -46,14 +46,17 @@ def _generate(options: argparse.Namespace) -> int:
 
 def _estimate(options: argparse.Namespace, overrides: list[str]) -> int:
     from reelmill.songs.estimate import estimate, estimate_rest
+    from reelmill.songs.plan import plan_path
 
     audio, seed = not options.no_audio, options.seed
     if options.out is None:
-        if options.checkpoint is not None:
-            raise RequestError(f"--checkpoint {options.checkpoint}: a songs directory has its own model")
-        foretold = estimate_rest(options.source, options.songs, overrides, audio, seed)
+        foretold = estimate_rest(
+            options.source, options.songs, overrides, audio, seed, checkpoint=options.checkpoint
+        )
+    elif plan_path(options.out).is_file():
+        foretold = estimate_rest(options.out, options.songs, overrides, audio, seed)
     elif options.songs is None:
-        raise RequestError("--dry-run needs --songs N where a new songs directory is to be made")
+        raise RequestError(f"{options.out}: a new songs directory needs --songs N")
     else:
         foretold = estimate(
             options.source, options.out, options.songs, overrides, options.checkpoint, audio, seed or 0

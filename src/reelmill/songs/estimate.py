@@ -17,7 +17,7 @@ from reelmill.songs.attempt import TIERS
 from reelmill.songs.audit import make_songs
 from reelmill.songs.chains import Chains
 from reelmill.songs.disk import TAKE_LESS, Disk, free_bytes, size_text
-from reelmill.songs.generate import check_prompts, look_ahead
+from reelmill.songs.generate import check_count, check_prompts, look_ahead
 from reelmill.songs.plan import Plan
 from reelmill.songs.pool import Pool
 from reelmill.songs.progress import expected_failures
@@ -95,6 +95,7 @@ def estimate(
 
     Raises RequestError as ``generate`` does.
     """
+    check_count(songs)
     config = configuration.from_dict(configuration.to_dict(run_config(run)), str(run), overrides)
     model = load_model(run, checkpoint)
     check_prompts(config, model)
@@ -119,6 +120,7 @@ def estimate_rest(
     overrides: Sequence[str] = (),
     audio: bool = True,
     seed: int | None = None,
+    checkpoint: str | None = None,
     sample: int = 32,
 ) -> Estimate:
     """The same of what a songs directory lacks, or will lack once it is to have ``songs``. It stays as it is.
@@ -126,7 +128,7 @@ def estimate_rest(
     Shards count that have a manifest, damaged or not. Raises RequestError and DamagedError as ``generate``
     does.
     """
-    plan, config, model = look_ahead(directory, songs, overrides, seed)
+    plan, config, model = look_ahead(directory, songs, overrides, seed, checkpoint)
     missing = dict.fromkeys(KINDS, 0)
     for kind in KINDS if audio and plan.audio else KINDS[:1]:
         numbers = shard_numbers(directory, kind)

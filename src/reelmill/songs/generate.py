@@ -46,13 +46,10 @@ def generate(
     Raises RequestError if the request cannot be met, before any song is made, or if the disk is full; what is
     finished stays. Faults of the machine are in the outcome.
     """
-    if songs is not None and songs < 1:
-        raise RequestError(f"--songs {songs}: at least 1")
     if out is None or _same_place(source, out):
         directory = source
-        plan, config = continue_plan(source, songs, overrides, seed)
-        if checkpoint is not None:
-            raise RequestError(f"--checkpoint {checkpoint}: {source} has its own copy of the model")
+        plan, wanted, config = _asked(source, songs, overrides, seed, checkpoint)
+        plan = _agree(source, plan, wanted)
         model = _kept_or_copied(directory, plan)
         _write_missing_tunes(directory, plan)
     else:
@@ -73,27 +70,32 @@ def generate(
     )
 
 
-def continue_plan(
-    directory: Path, songs: int | None = None, overrides: Sequence[str] = (), seed: int | None = None
-) -> tuple[Plan, Config]:
-    """The plan of a songs directory, grown to ``songs`` if asked, and its config with ``overrides``."""
-    plan, wanted, config = _asked(directory, songs, overrides, seed)
-    return _agree(directory, plan, wanted), config
-
-
 def look_ahead(
-    directory: Path, songs: int | None = None, overrides: Sequence[str] = (), seed: int | None = None
+    directory: Path,
+    songs: int | None = None,
+    overrides: Sequence[str] = (),
+    seed: int | None = None,
+    checkpoint: str | None = None,
 ) -> tuple[Plan, Config, TrainedModel]:
-    """The same, and the model, with nothing changed in the directory."""
-    plan, wanted, config = _asked(directory, songs, overrides, seed)
+    """What ``generate`` would go on with in a songs directory: plan, config and model. Nothing is changed."""
+    plan, wanted, config = _asked(directory, songs, overrides, seed, checkpoint)
     require_equal(directory, plan, wanted)
     return replace(wanted, songs=max(plan.songs, wanted.songs)), config, kept_model(directory, plan.model)
 
 
+def check_count(songs: int | None) -> None:
+    """RequestError if not even one song is asked for."""
+    if songs is not None and songs < 1:
+        raise RequestError(f"--songs {songs}: at least 1")
+
+
 def _asked(
-    directory: Path, songs: int | None, overrides: Sequence[str], seed: int | None
+    directory: Path, songs: int | None, overrides: Sequence[str], seed: int | None, checkpoint: str | None
 ) -> tuple[Plan, Plan, Config]:
     """The plan of a songs directory, the plan that is asked for, and its config."""
+    check_count(songs)
+    if checkpoint is not None:
+        raise RequestError(f"--checkpoint {checkpoint}: {directory} has its own copy of the model")
     if not plan_path(directory).is_file():
         raise RequestError(
             f"{directory}: not a songs directory (no plan.json); "
@@ -115,6 +117,7 @@ def plan_from_run(
     audio: bool = True,
 ) -> tuple[Plan, Config, TrainedModel]:
     """The plan of ``directory``, made for ``run`` if there is none, its config, and the run's model."""
+    check_count(songs)
     config = configuration.from_dict(configuration.to_dict(run_config(run)), str(run), overrides)
     found = find_checkpoint(run, checkpoint)
     model = load_model(run, checkpoint)

@@ -89,9 +89,7 @@ def worker_count(config: Config, share: Share, samples: bool) -> int:
 def _fitting(workers: int) -> int:
     """So many workers, or as many as there is memory for."""
     free = resources.memory()
-    if free is None or workers * _NEED <= free:
-        return workers
-    fitting = max(1, free // _NEED)
+    fitting = max(1, min(workers, free // _NEED))
     if fitting < workers:
         _log.warning(
             "%d of %d processors get a worker: %.1f GB of memory are free, and one may take %.1f GB "

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 
 def processors() -> int:
     """Number of processors this process may use: REELMILL_PROCESSORS, if several share the machine."""
@@ -15,20 +17,13 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def memory(root: Path = Path("/")) -> int | None:
+def memory(root: Path = Path("/")) -> int:
     """Bytes that can still be taken: what the machine has available, or less where a control group (of a
-    container, a Slurm job) or Slurm itself allows less. None where the system does not tell, as on a Mac.
+    container, a Slurm job) or Slurm itself allows less.
 
     Of a control group's use, the page cache that lies idle does not count: the kernel takes it back.
     """
-    bounds = [*_of_machine(root), *_of_groups(root), *_of_slurm()]
-    return max(0, min(bounds)) if bounds else None
-
-
-def _of_machine(root: Path) -> Iterator[int]:
-    for line in _lines(root / "proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            yield int(line.split()[1]) << 10
+    return max(0, min([psutil.virtual_memory().available, *_of_groups(root), *_of_slurm()]))
 
 
 def _of_groups(root: Path) -> Iterator[int]:
