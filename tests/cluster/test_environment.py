@@ -100,6 +100,23 @@ def test_songs_are_made_with_the_processors_of_the_task() -> None:
         assert environment["REELMILL_PROCESSORS"] == used
 
 
+@pytest.mark.parametrize(
+    ("said", "memory"),
+    [
+        ({"SLURM_MEM_PER_NODE": "8192"}, str(8 << 30)),
+        ({"SLURM_MEM_PER_NODE": "8192", "LOCAL_WORLD_SIZE": "4"}, str(2 << 30)),
+        ({"SLURM_MEM_PER_CPU": "1024", "SLURM_CPUS_PER_TASK": "4"}, str(4 << 30)),
+        ({"SLURM_MEM_PER_NODE": "8192", "REELMILL_MEMORY": "7"}, "7"),
+        ({"SLURM_MEM_PER_NODE": "0"}, None),  # all of it
+        ({}, None),
+    ],
+)
+def test_songs_are_made_with_the_memory_of_the_task(said: dict[str, str], memory: str | None) -> None:
+    environment = dict(said)
+    take_rank(environment)
+    assert environment.get("REELMILL_MEMORY") == memory
+
+
 def test_without_slurm_its_place_is_as_the_launcher_said() -> None:
     environment = {"RANK": "1", "WORLD_SIZE": "2"}
     assert take_rank(environment) == 1

@@ -13,9 +13,8 @@ GB = 1 << 30
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine with 16 GB available, and no Slurm."""
-    for name in ("MEM_PER_NODE", "MEM_PER_CPU", "CPUS_ON_NODE"):
-        monkeypatch.delenv(f"SLURM_{name}", raising=False)
+    """A machine with 16 GB available."""
+    monkeypatch.delenv("REELMILL_MEMORY", raising=False)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=16 * GB))
     return tmp_path
 
@@ -62,11 +61,9 @@ def test_groups_over_their_limit_leave_nothing(root: Path) -> None:
     assert memory(root) == 0
 
 
-def test_what_a_slurm_job_asked_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_MEM_PER_NODE", "8192")
-    assert memory(root) == 8 * GB
-    monkeypatch.setenv("SLURM_MEM_PER_NODE", "0")  # all of it
-    assert memory(root) == 16 * GB
-    monkeypatch.setenv("SLURM_MEM_PER_CPU", "1024")
-    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "4")
-    assert memory(root) == 4 * GB
+@pytest.mark.parametrize(("share", "left"), [(3 * GB, 3 * GB), (20 * GB, 16 * GB), ("", 16 * GB)])
+def test_a_share_of_the_machine(
+    root: Path, monkeypatch: pytest.MonkeyPatch, share: object, left: int
+) -> None:
+    monkeypatch.setenv("REELMILL_MEMORY", str(share))
+    assert memory(root) == left

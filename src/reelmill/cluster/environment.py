@@ -90,7 +90,7 @@ def replaced(environment: Mapping[str, str]) -> Iterator[None]:
 def take_rank(environ: MutableMapping[str, str]) -> int:
     """This task's global rank; sets what torch and Accelerate read from what Slurm says, where Slurm says it.
 
-    So too the number of processors that songs are made with: not every Slurm binds a task to its own.
+    So too the processors and the memory that songs are made with: not every Slurm binds a task to its own.
     CUDA_VISIBLE_DEVICES stays as Slurm set it: all of the node's GPUs given to the job, of which LOCAL_RANK
     is one.
     """
@@ -104,4 +104,19 @@ def take_rank(environ: MutableMapping[str, str]) -> int:
     if environ.get("SLURM_CPUS_PER_TASK", "").isdecimal():
         processors = min(int(environ["SLURM_CPUS_PER_TASK"]), len(os.sched_getaffinity(0)))
         environ.setdefault("REELMILL_PROCESSORS", str(processors))
+    if memory := _memory(environ):
+        environ.setdefault("REELMILL_MEMORY", str(memory))
     return int(environ.get("RANK") or 0)
+
+
+def _memory(environ: Mapping[str, str]) -> int:
+    """Bytes that the job asked for, for this task; 0 where it did not say, or asked for all of the node.
+
+    Slurm has megabytes, of a node (which its tasks share) or of a processor.
+    """
+    node, each = (environ.get(f"SLURM_MEM_PER_{of}", "") for of in ("NODE", "CPU"))
+    if node.isdecimal():
+        return (int(node) << 20) // int(environ.get("LOCAL_WORLD_SIZE") or 1)
+    if each.isdecimal():
+        return (int(each) << 20) * int(environ.get("SLURM_CPUS_PER_TASK") or 1)
+    return 0

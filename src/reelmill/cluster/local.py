@@ -24,6 +24,7 @@ from reelmill.cluster.requeue import Decision, decide, forget_notes, journal, lo
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.task import SIGNALS
 from reelmill.errors import IncompleteError, RequestError
+from reelmill.songs import resources
 
 _GRACE = 10.0
 """Seconds that ranks get to end by themselves once one of them has ended badly."""
@@ -109,6 +110,7 @@ def _run_ranks(words: Sequence[str], processes: int, job_file: Path, group: _Gro
     share = str(max(1, (os.cpu_count() or 1) // processes))
     environment.setdefault("OMP_NUM_THREADS", share)
     environment.setdefault("REELMILL_PROCESSORS", share)
+    environment.setdefault("REELMILL_MEMORY", str(resources.memory() // processes))
     group.ranks = [
         # A session of its own: Ctrl-C reaches this process alone, which passes it on once.
         subprocess.Popen(

@@ -19,11 +19,15 @@ def processors() -> int:
 
 def memory(root: Path = Path("/")) -> int:
     """Bytes that can still be taken: what the machine has available, or less where a control group (of a
-    container, a Slurm job) or Slurm itself allows less.
+    container, of a job) allows less, or REELMILL_MEMORY, if several share the machine.
 
     Of a control group's use, the page cache that lies idle does not count: the kernel takes it back.
     """
-    return max(0, min([psutil.virtual_memory().available, *_of_groups(root), *_of_slurm()]))
+    bounds = [psutil.virtual_memory().available, *_of_groups(root)]
+    share = os.environ.get("REELMILL_MEMORY", "")
+    if share.isdecimal():
+        bounds.append(int(share))
+    return max(0, min(bounds))
 
 
 def _of_groups(root: Path) -> Iterator[int]:
@@ -51,17 +55,6 @@ def _of_group(group: Path, limit: str, use: str, idle: str) -> Iterator[int]:
             line.split()[1] for line in _lines(group / "memory.stat") if line.startswith(f"{idle} ")
         )
         yield int(bound) - int(used) + int(next(reclaimable, 0))
-
-
-def _of_slurm() -> Iterator[int]:
-    """What a job asked for on this node, in megabytes there; 0 stands for all of it."""
-    node, each, count = (
-        os.environ.get(f"SLURM_{name}", "") for name in ("MEM_PER_NODE", "MEM_PER_CPU", "CPUS_ON_NODE")
-    )
-    if node.isdecimal() and int(node):
-        yield int(node) << 20
-    if each.isdecimal() and count.isdecimal() and int(each):
-        yield int(each) * int(count) << 20
 
 
 def _lines(path: Path) -> list[str]:
