@@ -6,13 +6,14 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from reelmill.songs import leases, produce, shards
+from reelmill.songs import leases, produce, shards, worker
 from reelmill.songs.direct import DirectFile
 from reelmill.songs.generate import generate
 from reelmill.songs.leases import read_leases
@@ -44,6 +45,21 @@ class Slow(DirectFile):
         return super().write(data)
 
 
+class SlowPool(Pool):
+    """Takes longer over a judgement than the sampler over all its slots."""
+
+    delay = 0.3
+
+    def judge(self, *given: Any) -> Future[Any]:
+        late: Future[Any] = Future()
+
+        def pass_on(judged: Future[Any]) -> None:
+            threading.Timer(self.delay, lambda: late.set_result(judged.result())).start()
+
+        super().judge(*given).add_done_callback(pass_on)
+        return late
+
+
 @contextmanager
 def stuck_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(shards, "DirectFile", Stuck)
@@ -65,11 +81,16 @@ def most_leases(directory: Path) -> int:
     return seen
 
 
+@pytest.mark.parametrize("judge", ["fast", "slow"])
 @pytest.mark.parametrize("audio", [False, True])
 def test_a_slow_disk_holds_the_sampler_back(
-    run: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, audio: bool
+    run: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, audio: bool, judge: str
 ) -> None:
-    """Songs in hand: those in slots, some times as many that are finished, and shards that are begun."""
+    """Songs in hand: those in slots, some times as many that are sampled, and shards that are begun."""
+    # More may be sampled behind a song that takes many attempts, and whether one does is chance here.
+    monkeypatch.setattr(worker, "_LAGGARD", AHEAD)
+    if judge == "slow":
+        monkeypatch.setattr(produce, "Pool", SlowPool)
     out = tmp_path / "songs"
     with ThreadPoolExecutor(1) as thread:
         with stuck_disk(monkeypatch):

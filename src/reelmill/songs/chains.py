@@ -51,6 +51,11 @@ class Chains:
         return self._engine.free - len(self._retries)
 
     @property
+    def judging(self) -> int:
+        """How many attempts are sampled and not judged yet."""
+        return self._judging
+
+    @property
     def active(self) -> bool:
         """Whether any song begun here is unfinished."""
         return bool(self._chains)

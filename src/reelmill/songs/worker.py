@@ -163,8 +163,9 @@ class Worker:
         chains = self._chains
         if chains is None or not chains.active:  # nothing is being sampled
             return bool(self._to_begin) or self._committer.in_hand < 2
-        finished = self._committer.backlog
-        return chains.room > 0 and finished <= _LAGGARD * chains.slots and not self._held_back(chains)
+        done = self._committer.backlog + chains.judging
+        most = _LAGGARD if self._committer.starved else self._ahead
+        return chains.room > 0 and done <= most * chains.slots
 
     def _open_shard(self) -> bool:
         if time.monotonic() < self._next_look:
