@@ -1,6 +1,6 @@
 """What all tests share: one thread a process, a Comet that is never reached by accident, and interrupts.
 
-A shell has what it starts in the background ignore interrupts, and so would all that tests start and interrupt.
+A shell has what it starts in the background ignore interrupts, and so would all that tests interrupt.
 """
 
 import os

@@ -10,9 +10,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from reelmill.corpus.vocabulary import END, Vocabulary
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel, new_network
+from reelmill.sampling import cell
 from reelmill.sampling import engine as engine_module
 from reelmill.sampling.cell import SamplingCell
 from reelmill.sampling.engine import Attempt, Engine, Sampled
+from reelmill.sampling.gates import turn_by_pytorch
 from reelmill.sampling.reference import sample
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.training.settings import ModelSettings
@@ -114,6 +116,7 @@ def test_a_stride_can_be_replayed(
 
     So a decision taken in Python, a tensor made anew or a look at a value would change songs here as well.
     """
+    monkeypatch.setattr(cell, "turn", turn_by_pytorch)  # as on CUDA: no trace sees machine code
     settings = dataclasses.replace(SETTINGS, slots=40, precision="bfloat16", **warp)
     traces = []
 

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from reelmill.sampling.products import MINIMUM_ROWS, product
+from reelmill.sampling import avx2
+from reelmill.sampling.machine_code import processor_has
+from reelmill.sampling.products import LEVELS, MINIMUM_ROWS, int8_weight, product
 
 PRECISIONS = ["float32", "bfloat16", "int8"]
 
@@ -38,10 +40,33 @@ def test_close_to_the_exact_product(precision: str, tolerance: float) -> None:
     assert error < tolerance
 
 
-def test_int8_sums_are_exact_at_the_largest_values_too() -> None:
-    """Processors without VNNI saturate sums of two products that do not fit 16 bits, and say nothing."""
-    weight = torch.full((64, 1024), 3.0)
+@pytest.mark.parametrize("pattern", ["equal", "random", "outliers", "zero"])
+@pytest.mark.parametrize("own", [True, False])
+def test_int8_sums_are_exact_whatever_the_weights(
+    pattern: str, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processors without VNNI saturate sums that do not fit 16 bits, and say nothing."""
+    if own and not processor_has("avx2"):
+        pytest.skip("this processor has no AVX2: our own product was not run")
+    monkeypatch.setattr(avx2, "usable", lambda: own)
+    weight = torch.randn(64, 1024, generator=torch.Generator().manual_seed(3))
+    if pattern == "equal":
+        weight[:] = 3.0
+    elif pattern == "outliers":
+        weight[:, ::100] *= 50
+    elif pattern == "zero":
+        weight[:] = 0.0
     weight[32:] *= -1
-    for state in (1.0, -1.0):
-        seen = product(weight, "int8")(torch.full((MINIMUM_ROWS, 1024), state))
-        torch.testing.assert_close(seen, (weight.sum(1) * state).expand(MINIMUM_ROWS, -1))
+    low, scale = int8_weight(weight)
+    for direction in (1, -1):
+        state = torch.cat([torch.ones(1, 1024), weight.sign()]) * direction
+        sums = (state * LEVELS).long() @ low.long().t()
+        assert torch.equal(product(weight, "int8")(state), sums.float() * (scale / LEVELS))
+
+
+def test_int8_weights_are_near_enough() -> None:
+    """A step of an output is a 127th of its largest weight, or a little more."""
+    weight = torch.randn(4096, 1024, generator=torch.Generator().manual_seed(4))
+    low, scale = int8_weight(weight)
+    assert ((low * scale[:, None] - weight).abs() <= scale[:, None] / 2 * 1.0001).all()
+    assert (scale * 127 / weight.abs().amax(dim=1)).mean() < 1.1

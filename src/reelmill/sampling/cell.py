@@ -23,6 +23,7 @@ from torch import nn
 
 from reelmill.corpus.vocabulary import START
 from reelmill.model import TrainedModel
+from reelmill.sampling.gates import turn, turn_by_pytorch
 from reelmill.sampling.products import Product, in_blocks, product
 
 _VECTOR = 64  # elements; more than any processor's vector loop takes at a time
@@ -36,23 +37,23 @@ class SamplingCell:
         self.layers = model.settings.layers
         self._size = model.settings.hidden_size
         self.hidden_size = -(-self._size // _VECTOR) * _VECTOR  # padded: what is added stays 0
+        self._turn = turn if device.type == "cpu" else turn_by_pytorch
         with torch.inference_mode(), one_thread():
             first = self._layer(network.layers[0])
             embedding = network.embedding.weight.float()
             table = embedding @ first["weight_ih_l0"].t() + _bias(first)
-            self._table = table.to(device).contiguous()  # [vocabulary, 4 × hidden]
             self._products: list[Product] = []
-            self._biases: list[torch.Tensor] = []
+            # What is added to each layer's product: a line for each character, or one for all.
+            self._tables = [table.to(device).contiguous()]  # each float32 [lines, 4 × hidden]
             for index, module in enumerate(network.layers):
                 layer = self._layer(module)
                 recurrent = self._padded(layer["weight_hh_l0"], 1)
                 if index == 0:
-                    weight, bias = recurrent, torch.zeros(())  # the table has this one's
+                    weight = recurrent
                 else:
                     weight = torch.cat([self._padded(layer["weight_ih_l0"], 1), recurrent], dim=1)
-                    bias = _bias(layer)
+                    self._tables.append(_bias(layer)[None].to(device))
                 self._products.append(product(weight.to(device), precision))
-                self._biases.append(bias.to(device))
             # The output layer stays in float32: it is 2 % of the work and all of the distribution.
             self._output = self._padded(network.output.weight.float(), 1).to(device).t().contiguous()
             self._output_bias = network.output.bias.float().to(device).clone()
@@ -68,21 +69,14 @@ class SamplingCell:
         LSTM's.
         """
         with one_thread():
+            state, lines = hidden[0], characters
             for index in range(self.layers):
-                if index == 0:
-                    gates = self._products[0](hidden[0]).add_(self._table.index_select(0, characters))
-                else:
-                    gates = self._products[index](torch.cat([hidden[index - 1], hidden[index]], dim=1))
-                    gates.add_(self._biases[index])
-                self._turn(gates, hidden[index], cell[index])
+                if index > 0:
+                    state = torch.cat([hidden[index - 1], hidden[index]], dim=1)
+                    lines = torch.zeros_like(characters)
+                gates = self._products[index](state)
+                self._turn(gates, self._tables[index], lines, hidden[index], cell[index])
             return self._logits(hidden[-1])
-
-    def _turn(self, gates: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor) -> None:
-        """Update a layer's state by its ``gates``, in PyTorch's order: input, forget, candidate, output."""
-        opened, kept, candidate, shown = gates.sigmoid_().split(self.hidden_size, dim=1)
-        cell.mul_(kept).addcmul_(opened, candidate.sub_(0.5), value=4.0)
-        torch.sigmoid(cell, out=hidden)
-        hidden.sub_(0.5).mul_(shown).mul_(2.0)
 
     def _layer(self, lstm: nn.Module) -> dict[str, torch.Tensor]:
         """A layer's parameters in float32, each of the four gates padded to the padded size."""

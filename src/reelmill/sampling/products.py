@@ -13,10 +13,12 @@ from collections.abc import Callable
 import torch
 
 from reelmill.errors import RequestError
+from reelmill.sampling import avx2
 
 MINIMUM_ROWS = 32
 CUDA_ROWS = 1024
-_LEVELS = 64  # of int8's state on each side of 0
+LEVELS = 32
+"""Of int8's state on each side of 0."""
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 """From float32 [rows, inputs], values in [-1, 1], to float32 [rows, outputs]."""
@@ -37,7 +39,10 @@ def in_blocks(function: Product, device: torch.device) -> Product:
 
 
 def product(weight: torch.Tensor, precision: str) -> Product:
-    """The product with ``weight`` (float32 [outputs, inputs]), which is converted and packed once."""
+    """The product with ``weight`` (float32 [outputs, inputs]), which is converted and packed once.
+
+    In int8 the inputs are a multiple of 32, and the outputs of 16.
+    """
     return in_blocks(_product(weight, precision), weight.device)
 
 
@@ -55,18 +60,36 @@ def _product(weight: torch.Tensor, precision: str) -> Product:
 
 def _int8_product(weight: torch.Tensor) -> Product:
     # An LSTM's state lies in (-1, 1), so one fixed scale serves every row: no row's rounding depends on the
-    # largest value in the batch, and sums of integers are exact in any order. Weights have a scale an output.
-    # Processors without VNNI add two products in 16 bits, saturating without a word; 129 levels of the state
-    # leave room for both (2 * 128 * 127 < 2**15), so every processor comes to the same sum.
-    scale = weight.abs().amax(dim=1).clamp_min(1e-12) / 127
-    quantized = torch.round(weight / scale[:, None]).clamp(-127, 127).to(torch.int8)
-    packed = torch.ops.onednn.qlinear_prepack(quantized.contiguous(), None)
-    zeros = torch.zeros(weight.shape[0], dtype=torch.int64)
+    # largest value in the batch, and sums of integers are exact in any order.
+    low, scale = int8_weight(weight)
+    multiplier = avx2.multiplier if avx2.usable() else library_multiplier
+    multiply = multiplier(low, scale / LEVELS, LEVELS)
+    half_up = torch.tensor(LEVELS + 0.5)  # conversion to integers truncates
+    return lambda x: multiply(torch.add(half_up, x, alpha=LEVELS).to(torch.uint8))
 
-    def multiply(x: torch.Tensor) -> torch.Tensor:
-        levels = x.mul(_LEVELS).add_(_LEVELS + 0.5).to(torch.uint8)  # truncation after +0.5: rounds half up
-        return torch.ops.onednn.qlinear_pointwise(
-            levels, 1 / _LEVELS, _LEVELS, packed, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
 
-    return multiply
+def int8_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``weight``, float32 [outputs, inputs], as int8, and what a step of it is worth, float32 [outputs].
+
+    Processors without VNNI add products in 16 bits, saturating without a word: oneDNN two of them, our own
+    kernel those of a group. So few levels of the state leave room for most weights as they are (of a trained
+    model a tenth of the outputs gets coarser ones, by a tenth), and every processor comes to the same sums.
+    """
+    groups = weight.reshape(len(weight), -1, avx2.GROUP, 2, 2)  # outputs, groups, quads, halves, pairs
+    positive, negative = (part.clamp_min(0).sum(dim=(2, 4)).amax(dim=1) for part in (groups, -groups))
+    # The levels are 0 to twice the zero's, and rounding adds up to half a step to each weight of a group.
+    room = (2**15 - 1) // (2 * LEVELS) - avx2.GROUP
+    scale = torch.maximum(
+        weight.abs().amax(dim=1) / 127, torch.maximum(positive, negative).amax(dim=1) / room
+    )
+    scale = scale.clamp_min(1e-12)
+    return torch.round(weight / scale[:, None]).to(torch.int8), scale
+
+
+def library_multiplier(weight: torch.Tensor, scale: torch.Tensor, zero: int) -> Product:
+    """The same as ``avx2.multiplier``, by oneDNN."""
+    packed = torch.ops.onednn.qlinear_prepack(weight.contiguous(), None)
+    zeros = torch.zeros(len(weight), dtype=torch.int64)
+    return lambda levels: torch.ops.onednn.qlinear_pointwise(
+        levels, 1.0, zero, packed, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+    )
