@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from reelmill.machine_code import processor_has
 from reelmill.sampling import avx2
-from reelmill.sampling.machine_code import processor_has
 from reelmill.sampling.products import library_multiplier
 
 pytestmark = pytest.mark.skipif(

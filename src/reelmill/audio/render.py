@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from reelmill import durable
 from reelmill.audio import abc2midi, encode
+from reelmill.audio.levels import peak, to_integers
 from reelmill.audio.midi import read_midi
 from reelmill.audio.settings import AudioSettings
 from reelmill.audio.soundfont import soundfont
@@ -25,7 +26,6 @@ FADE_SECONDS = 0.01  # at the very end, so that what still rings does not click
 PEAK = 10 ** (-1 / 20)  # of full scale: -1 dBFS, the room that lossy encoders ask for
 SILENCE = 1e-4  # of full scale: -80 dBFS, as the synthesizer plays it
 LONGEST_SECONDS = 3600.0
-_BLOCK = 1 << 17  # numbers converted at a time, so that they stay in the processor's cache
 
 Samples = NDArray[np.int16]
 
@@ -92,32 +92,15 @@ def finish(samples: NDArray[np.float32], length: int, sample_rate: int) -> Sampl
     ``samples`` is overwritten. Raises SilentAudio if they are silent or not all numbers.
     """
     samples = np.ascontiguousarray(samples[:length])
-    numbers = samples.reshape(-1)
-    blocks = [slice(start, start + _BLOCK) for start in range(0, len(numbers), _BLOCK)]
-    peak = max((_peak(numbers[block]) for block in blocks), default=0.0)
-    if not SILENCE <= peak < np.inf:
-        raise SilentAudio(f"peak {peak:.1e} of full scale")
+    highest = peak(samples)
+    if not SILENCE <= highest < np.inf:
+        raise SilentAudio(f"peak {highest:.1e} of full scale")
     fade = min(round(FADE_SECONDS * sample_rate), len(samples))
     samples[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)[:, np.newaxis]
     finished = np.empty((length, samples.shape[1]), np.int16)
     finished[len(samples) :] = 0
-    converted = finished.reshape(-1)
-    scale = np.float32(PEAK * 32767 / peak)
-    for block in blocks:
-        scaled = np.multiply(numbers[block], scale, out=numbers[block])
-        converted[: len(numbers)][block] = np.rint(scaled, out=scaled)
+    to_integers(samples, PEAK * 32767 / highest, finished[: len(samples)])
     return finished
-
-
-def _peak(block: NDArray[np.float32]) -> float:
-    """The largest magnitude; infinity where one is not a number.
-
-    Found by bit patterns, since integers compare faster: without their signs, those of floats (IEEE 754) are
-    in the floats' order, with infinity above all numbers and what is not a number above infinity.
-    """
-    positive, negative = int(block.view(np.int32).max()), int(block.view(np.uint32).max()) & 0x7FFFFFFF
-    peak = float(np.uint32(max(positive, negative)).view(np.float32))
-    return np.inf if np.isnan(peak) else peak
 
 
 def _back_end(settings: AudioSettings) -> type[Synthesizer]:

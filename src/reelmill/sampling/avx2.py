@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from llvmlite import ir
 
-from reelmill.sampling.machine_code import (
+from reelmill.machine_code import (
     BYTES,
     FLOATS,
     INTEGER,
@@ -79,7 +79,6 @@ def _function() -> Callable[..., None]:
     builder, (levels, weights, zeros, scales, result, rows, inputs, outputs) = code.builder, code.arguments
     multiply = code.instruction("llvm.x86.avx2.pmadd.ub.sw", WORDS, BYTES, BYTES)
     widen = code.instruction("llvm.x86.avx2.pmadd.wd", INTEGERS, WORDS, WORDS)
-    last = builder.sub(rows, number(ROWS))
 
     def groups(lines: list[ir.Value], tile: ir.Value, at: ir.Value) -> list[ir.Value]:
         """Sums in 16 bits over the ``INPUTS`` inputs from ``at``: for each row, of each vector of outputs."""
@@ -98,8 +97,7 @@ def _function() -> Callable[..., None]:
     with code.loop(outputs, OUTPUTS) as column:
         tile = code.at(weights, builder.mul(column.at, inputs))
         with code.loop(rows, ROWS) as row:
-            # The last tile begins where it is whole, on rows that the one before may have had, too.
-            first = builder.select(builder.icmp_signed("<", row.at, last), row.at, last)
+            first = code.last_whole(row.at, rows, ROWS)
             mine = [builder.add(first, number(offset)) for offset in range(ROWS)]
             lines = [code.at(levels, builder.mul(each, inputs)) for each in mine]
             with code.loop(inputs, INPUTS, carried=2 * ROWS) as along:

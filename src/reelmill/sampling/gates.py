@@ -12,11 +12,12 @@ from collections.abc import Callable
 import torch
 from llvmlite import ir
 
-from reelmill.sampling.machine_code import (
+from reelmill.machine_code import (
     FLOATS,
     INDEX,
     INTEGERS,
     LANES,
+    ROUNDING,
     Code,
     floats,
     integers,
@@ -105,8 +106,7 @@ def _sigmoid(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 def _exponential(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """exp(x) = 2^n exp(x - n log 2), the latter by its series."""
-    # Added to 1.5 * 2^23, a float is rounded to an integer, which stands in its last bits.
-    magic = floats(1.5 * 2**23)
+    magic = floats(ROUNDING)
     shifted = builder.fadd(builder.fmul(x, floats(1 / math.log(2))), magic)
     n = builder.fsub(shifted, magic)
     coarse = 355 / 512  # of log 2, with so few bits that its product with n is exact

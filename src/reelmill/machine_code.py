@@ -1,8 +1,7 @@
 """Machine code for this processor, made by LLVM when it is first needed.
 
-For the few loops of a sampling step for which no library has a fast function. Arithmetic is done as it is
-written: LLVM neither reorders operations on floats nor contracts them, so results are the same on every
-processor.
+For the few loops for which no library has a fast function. Arithmetic is done as it is written: LLVM neither
+reorders operations on floats nor contracts them, so results are the same on every processor.
 """
 
 from __future__ import annotations
@@ -10,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import llvmlite.binding as llvm
-import torch
 from llvmlite import ir
 
 LANES = 8  # elements of a vector
+# A float32 of up to 2^22 added to it is rounded half to even, and the integer stands in the sum's last bits.
+ROUNDING = 1.5 * 2**23
 INDEX, INTEGER, FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
 BYTES = ir.VectorType(ir.IntType(8), 4 * LANES)
 WORDS = ir.VectorType(ir.IntType(16), 2 * LANES)
@@ -28,8 +29,8 @@ def processor_has(feature: str) -> bool:
 
 
 class Code:
-    """A function being written: ``places`` of tensors come first among its ``arguments``, then ``numbers``,
-    int64.
+    """A function being written: the ``places`` of arrays come first among its ``arguments``, then
+    ``numbers``, int64.
     """
 
     def __init__(self, places: int, numbers: int) -> None:
@@ -59,17 +60,19 @@ class Code:
         loop = Loop(builder.phi(INDEX), [builder.phi(INTEGERS) for _ in range(carried)])
         yield loop
         following = builder.add(loop.at, number(step))
-        for phi, first, new in [
-            (loop.at, number(0), following),
-            *(
-                (phi, ir.Constant(INTEGERS, [0] * LANES), new)
-                for phi, new in zip(loop.carried, loop.new, strict=True)
-            ),
-        ]:
-            phi.add_incoming(first, before)
+        starts = [number(0), *[integers(0)] * carried]
+        for phi, start, new in zip([loop.at, *loop.carried], starts, [following, *loop.new], strict=True):
+            phi.add_incoming(start, before)
             phi.add_incoming(new, builder.block)
         builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
         builder.position_at_end(after)
+
+    def last_whole(self, at: ir.Value, stop: ir.Value, step: int) -> ir.Value:
+        """``at``, or where the last whole step before ``stop`` begins: a part of what was before is done
+        again.
+        """
+        last = self.builder.sub(stop, number(step))
+        return self.builder.select(self.builder.icmp_signed("<", at, last), at, last)
 
     def at(self, base: ir.Value, offset: ir.Value) -> ir.Value:
         """The place so many bytes on."""
@@ -90,7 +93,8 @@ class Code:
     def finished(self) -> Callable[..., None]:
         """The function; while it runs, other threads do, too.
 
-        It takes tensors, contiguous on the CPU, and numbers. It does not look at what it is given.
+        It takes numbers, and contiguous arrays of NumPy or of PyTorch on the CPU. It does not look at what it
+        is given.
         """
         self.builder.ret_void()
         llvm.initialize_native_target()
@@ -105,10 +109,8 @@ class Code:
         kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * self._places, *[ctypes.c_int64] * self._numbers)
         function = kind(engine.get_function_address("function"))
 
-        def call(
-            *arguments: torch.Tensor | int, engine: object = engine
-        ) -> None:  # the engine holds the code
-            function(*(each if isinstance(each, int) else each.data_ptr() for each in arguments))
+        def call(*arguments: Any, engine: object = engine) -> None:  # the engine holds the code
+            function(*map(_address, arguments))
 
         return call
 
@@ -119,6 +121,13 @@ class Loop:
     def __init__(self, at: ir.Value, carried: list[ir.Value]) -> None:
         self.at, self.carried = at, carried
         self.new: list[ir.Value] = []
+
+
+def _address(argument: Any) -> int:
+    if isinstance(argument, int):
+        return argument
+    place: int = argument.data_ptr() if hasattr(argument, "data_ptr") else argument.ctypes.data
+    return place
 
 
 def number(value: int) -> ir.Constant:
