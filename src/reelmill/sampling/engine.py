@@ -71,6 +71,7 @@ class Engine:
         self._block = self._stride if self._static else _BLOCK
         self._waiting: deque[tuple[Attempt, np.ndarray]] = deque()
         self._attempts: list[Attempt | None] = []  # of each row
+        self._placed = 0  # those of them that are attempts
         self._rows = self._idle(0)
         self._column = self._block  # of the random numbers that come next
         self._prompted = False  # whether any row may still be reading its prompt
@@ -79,7 +80,7 @@ class Engine:
     @property
     def active(self) -> int:
         """Attempts submitted and not finished."""
-        return len(self._waiting) + sum(attempt is not None for attempt in self._attempts)
+        return len(self._waiting) + self._placed
 
     @property
     def free(self) -> int:
@@ -147,6 +148,7 @@ class Engine:
             if attempt is None:
                 continue
             self._attempts[row] = None
+            self._placed -= 1
             self.characters += length
             done.append(Sampled(attempt, self._vocabulary.decode(text[:length]), end))
         # A free row idles as a song that nobody takes.
@@ -178,6 +180,7 @@ class Engine:
         rows.prompt_length[at] = self._integers([len(prompt) for _, _, prompt in taken])
         for row, attempt, prompt in taken:
             self._attempts[row] = attempt
+            self._placed += 1
             if len(prompt):
                 rows.text[row, : len(prompt)] = torch.from_numpy(prompt).to(rows.text)
         if self._column < self._block:
