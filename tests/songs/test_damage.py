@@ -162,6 +162,7 @@ def test_what_does_not_belong_is_named(songs: Path) -> None:
 def test_what_a_kill_left_half_written_counts_for_nothing(songs: Path) -> None:
     durable.temporary(tar_path(songs, "audio", 3)).write_bytes(b"half a tar")
     durable.temporary(manifest_path(songs, "text", 3)).write_bytes(b"{")
+    durable.temporary(songs / "leases" / "shard-000003.json").write_bytes(b"{")
     assert verify(songs, processes=1).intact
     generate(songs, progress=False)
     assert not list(songs.glob("*/.shard-*")), "and the next worker removes it"

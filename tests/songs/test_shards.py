@@ -195,6 +195,34 @@ def test_a_lease_of_another_machine_expires(tmp_path: Path, monkeypatch: pytest.
     assert not path.exists()
 
 
+def test_a_lease_given_back_leaves_nothing_of_killed_holders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And who writes one just then writes it again."""
+    path = tmp_path / "leases" / "shard-000002.json"
+    with Leases(tmp_path, "0/2") as leases:
+        assert leases.take(2)
+        durable.temporary(path).write_text("{")
+        other = durable.temporary(path.with_name("shard-000003.json"))
+        other.write_text("{")
+    assert list(path.parent.iterdir()) == [other]
+    path.write_text("{}")
+    old = time.time() - leases_module.EXPIRY - 1
+    os.utime(path, (old, old))
+    replace, tidied = Path.replace, []
+
+    def tidy_and_replace(self: Path, target: Path) -> Path:
+        if not tidied:
+            tidied.append(self)
+            leases_module.remove_temporaries(tmp_path, 2)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", tidy_and_replace)
+    with Leases(tmp_path, "0/2") as leases:
+        assert leases.take(2) and tidied
+        assert [lease.facts["share"] for lease in read_leases(tmp_path)] == ["0/2"]
+
+
 def test_a_lease_is_renewed_with_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases_module, "EXPIRY", 0.6)
     with Leases(tmp_path, "0/2") as leases:

@@ -99,6 +99,7 @@ class Leases:
                 self._released = time.monotonic()
             if self._held.pop(shard, None) and (self._is_mine(path) or not _read(path)):
                 path.unlink(missing_ok=True)
+                remove_temporaries(self._directory.parent, shard)
 
     def _renew_all(self) -> None:
         while not self._closed.wait(EXPIRY / RENEWALS):
@@ -116,13 +117,27 @@ class Leases:
         return all(facts.get(key) == self._who[key] for key in ("host", "pid", "started"))
 
     def _write(self, path: Path, facts: dict[str, Any]) -> None:
-        partial = durable.temporary(path)
-        try:
-            partial.write_text(json.dumps(facts))
-            partial.replace(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            durable.raise_explained(error, path)
+        with contextlib.suppress(FileNotFoundError):
+            _replace(path, facts)
+            return
+        _replace(path, facts)  # once more: whoever gave the shard back just then has tidied up
+
+
+def _replace(path: Path, facts: dict[str, Any]) -> None:
+    partial = durable.temporary(path)
+    try:
+        partial.write_text(json.dumps(facts))
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        durable.raise_explained(error, path)
+
+
+def remove_temporaries(directory: Path, shard: int) -> None:
+    """Remove what workers that were killed left of a shard's lease in a songs directory."""
+    for path in (directory / "leases").glob(f".shard-{shard:06d}.*"):
+        if durable.is_temporary(path):
+            path.unlink(missing_ok=True)
 
 
 def read_lease(directory: Path, shard: int, now: float | None = None) -> Lease | None:

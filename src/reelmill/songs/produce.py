@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +105,15 @@ def _fitting(workers: int) -> int:
 
 def tidy(directory: Path) -> None:
     """Remove what killed workers left of shards that are finished by now."""
-    for kind in KINDS:
-        for path in (directory / kind).glob(".shard-*"):
+    for place in (*KINDS, "leases"):
+        for path in (directory / place).glob(".shard-*"):
             number = path.name[7:13]
             if not (durable.is_temporary(path) and number.isdigit()):
                 continue
             lease = read_lease(directory, int(number))
-            if manifest_path(directory, kind, int(number)).exists() and not (lease and lease.live):
+            kinds: Sequence[Kind] = KINDS if place == "leases" else [place]
+            made = any(manifest_path(directory, kind, int(number)).exists() for kind in kinds)
+            if made and not (lease and lease.live):
                 path.unlink(missing_ok=True)
 
 
