@@ -27,7 +27,9 @@ def main() -> None:
     found: list[Row] = []
     for name in options.only or names:
         print(f"{name} …", file=sys.stderr, flush=True)
-        found += importlib.import_module(name).rows()
+        new = importlib.import_module(name).rows()
+        print(table(new), file=sys.stderr, flush=True)  # what is measured stays, whatever becomes of the rest
+        found += new
     print(json.dumps(found, indent=2) if options.json else table(found))
 
 
