@@ -1,8 +1,9 @@
 """The random numbers are Philox's, and a function of their key alone."""
 
+import pytest
 import torch
 
-from reelmill.sampling.streams import philox, uniforms
+from reelmill.sampling.streams import blocks, philox, uniforms
 
 
 def words(counter: list[int], key: tuple[int, int]) -> list[int]:
@@ -45,3 +46,18 @@ def test_uniform_in_the_half_open_interval() -> None:
     counts = torch.histc(values, bins=100, min=0, max=1)
     chi_squared = float(((counts - 10_000) ** 2 / 10_000).sum())
     assert 55 < chi_squared < 160  # 99 degrees of freedom: outside with probability below 1e-4
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 32])
+def test_blocks_are_the_same_numbers(length: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    songs = torch.randint(2**62, (50,), generator=generator)
+    attempts = torch.randint(2**40, (50,), generator=generator)
+    positions = torch.randint(2**32 - 64, (50,), generator=generator)
+    positions[0] = 2**32 - 3  # where the counter's word ends
+    for seed in (0, 7, 2**63 - 1, 0xFEDCBA9876543210):
+        expected = uniforms(
+            seed, songs[:, None], attempts[:, None], positions[:, None] + torch.arange(length)
+        )
+        assert torch.equal(blocks(seed, songs, attempts, positions, length), expected)
+    assert blocks(1, songs[:0], attempts[:0], positions[:0], length).shape == (0, length)

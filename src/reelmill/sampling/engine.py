@@ -27,7 +27,7 @@ from reelmill.sampling.products import padded_rows
 from reelmill.sampling.replay import replayable
 from reelmill.sampling.rows import Rows
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.sampling.streams import uniforms
+from reelmill.sampling.streams import blocks
 from reelmill.sampling.warpers import choose, probabilities
 
 _BLOCK = 32  # characters for which random numbers are drawn at once
@@ -192,9 +192,8 @@ class Engine:
     def _draw(self, at: torch.Tensor | slice, column: int) -> None:
         """Random numbers for the next characters of the rows ``at``, from ``column`` to the block's end."""
         rows = self._rows
-        ahead = torch.arange(self._block - column, device=self.device)
-        rows.uniforms[at, column:] = uniforms(
-            self.seed, rows.song[at, None], rows.number[at, None], rows.position[at, None] + ahead
+        rows.uniforms[at, column:] = blocks(
+            self.seed, rows.song[at], rows.number[at], rows.position[at], self._block - column
         )
 
     def _fit(self, wanted: int) -> None:

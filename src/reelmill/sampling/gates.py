@@ -24,7 +24,7 @@ from reelmill.machine_code import (
     number,
 )
 
-_MOST = 80.0  # beyond it a sigmoid is 0 or 1 in float32, and its exponential still a number
+_MOST = 40.0  # beyond it a sigmoid is 0 or 1 but for 1e-17, and two decays' product is still a number
 _TERMS = 8  # of the exponential's series: over half of log 2 the next is less than float32's precision
 
 
@@ -71,7 +71,7 @@ def _function() -> Callable[..., None]:
     code = Code(places=5, numbers=2)
     builder, (product, table, lines, hidden, cell, rows, size) = code.builder, code.arguments
     width = builder.mul(size, number(4 * 4))  # bytes of a row's gates
-    half = floats(0.5)
+    one = floats(1.0)
     with code.loop(rows, 1) as row:
         line = code.load(code.at(lines, builder.mul(row.at, number(8))), INDEX)
         gates = code.at(product, builder.mul(row.at, width))
@@ -79,7 +79,7 @@ def _function() -> Callable[..., None]:
         state = builder.mul(row.at, builder.mul(size, number(4)))
         with code.loop(size, LANES) as unit:
             opened, kept, candidate, shown = (
-                _sigmoid(
+                _decay(
                     builder,
                     builder.fadd(*(code.load(code.at(each, place), FLOATS) for each in (gates, added))),
                 )
@@ -87,21 +87,26 @@ def _function() -> Callable[..., None]:
                 for place in [builder.mul(builder.add(unit.at, builder.mul(size, number(gate))), number(4))]
             )
             place = builder.add(state, builder.mul(unit.at, number(4)))
-            before = builder.fmul(code.load(code.at(cell, place), FLOATS), kept)
-            new = builder.fmul(builder.fmul(opened, builder.fsub(candidate, half)), floats(4.0))
+            before = builder.fdiv(code.load(code.at(cell, place), FLOATS), builder.fadd(one, kept))
+            new = builder.fmul(_gated(builder, candidate, opened), floats(2.0))
             after = builder.fadd(before, new)
             code.store(after, code.at(cell, place))
-            seen = builder.fmul(builder.fsub(_sigmoid(builder, after), half), floats(2.0))
-            code.store(builder.fmul(seen, shown), code.at(hidden, place))
+            code.store(_gated(builder, _decay(builder, after), shown), code.at(hidden, place))
     return code.finished()
 
 
-def _sigmoid(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """1 / (1 + exp(-x)); what is not a number stays so."""
+def _decay(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """exp(-x), of which the sigmoid of x is 1 / (1 + exp(-x)); what is not a number stays so."""
     for limit, sign in ((floats(_MOST), "<"), (floats(-_MOST), ">")):
         x = builder.select(builder.fcmp_ordered(sign, limit, x), limit, x)
+    return _exponential(builder, builder.fneg(x))
+
+
+def _gated(builder: ir.IRBuilder, value: ir.Value, gate: ir.Value) -> ir.Value:
+    """(2 sigmoid(x) - 1) sigmoid(y), from the decays of x and y: one division for both sigmoids."""
     one = floats(1.0)
-    return builder.fdiv(one, builder.fadd(one, _exponential(builder, builder.fneg(x))))
+    below = builder.fmul(builder.fadd(one, value), builder.fadd(one, gate))
+    return builder.fdiv(builder.fsub(one, value), below)
 
 
 def _exponential(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
