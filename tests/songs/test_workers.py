@@ -207,7 +207,7 @@ def test_how_many_there_are(
     assert worker_count(read_plan(reference).config(), share, samples) == workers  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("free", "workers"), [(0, 1), (5 << 30, 3), (6 << 30, 4), (1 << 40, 4)])
+@pytest.mark.parametrize(("free", "workers"), [(0, 1), (6 << 30, 3), (8 << 30, 4), (1 << 40, 4)])
 def test_there_are_no_more_than_there_is_memory_for(
     reference: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -31,7 +31,7 @@ from reelmill.songs.workers import CommonWork, Workers
 _log = logging.getLogger(__name__)
 
 _WORTH = 256  # songs for which it is worth the seconds to start one more worker
-_NEED = 3 << 29  # bytes for a worker and its children, with sound; up to 1.4 GB were measured
+_NEED = 7 << 28  # bytes for a worker and its children, with sound; up to 1.5 GB were measured
 
 
 def produce(
