@@ -7,7 +7,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from reelmill.audio import levels
+from reelmill.audio import pcm
 from reelmill.machine_code import Code, number
 from reelmill.sampling import gates, products
 
@@ -45,9 +45,9 @@ def highest(function: Callable[..., None]) -> list[np.ndarray]:
     [
         (gates, "_function", turned),
         (products, "_to_levels", lambda function: converted(function, np.uint8)),
-        (levels, "_peak", highest),
+        (pcm, "_peak", highest),
         (
-            levels,
+            pcm,
             "_to_integers",
             lambda function: converted(function, np.int16, np.full(8, 30000.0, np.float32)),
         ),

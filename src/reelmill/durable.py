@@ -42,6 +42,13 @@ def is_temporary(path: Path) -> bool:
     return path.name.startswith(".") and _MARK in path.name
 
 
+def remove_temporaries(directory: Path, name: str) -> None:
+    """Remove what killed writers left in ``directory`` of files named ``name``, whatever their extension."""
+    for path in directory.glob(f".{name}.*"):
+        if is_temporary(path):
+            path.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Put ``data`` at ``path`` atomically. An existing file stays as it was until the rename."""
     with replacing(path) as partial:

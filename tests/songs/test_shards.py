@@ -214,7 +214,7 @@ def test_a_lease_given_back_leaves_nothing_of_killed_holders(
     def tidy_and_replace(self: Path, target: Path) -> Path:
         if not tidied:
             tidied.append(self)
-            leases_module.remove_temporaries(tmp_path, 2)
+            durable.remove_temporaries(path.parent, path.stem)
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", tidy_and_replace)

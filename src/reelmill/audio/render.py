@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from reelmill import durable
 from reelmill.audio import abc2midi, encode
-from reelmill.audio.levels import peak, to_integers
 from reelmill.audio.midi import read_midi
+from reelmill.audio.pcm import peak, to_integers
 from reelmill.audio.settings import AudioSettings
 from reelmill.audio.soundfont import soundfont
 from reelmill.heap import keep_freed_memory

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
+from torch.nn.functional import pad
 
 from reelmill.corpus.vocabulary import START
 from reelmill.model import TrainedModel
@@ -57,12 +58,10 @@ class SamplingCell:
                 self._products.append(product(weight.to(device), precision))
             # The output layer stays in float32: it is 2 % of the work and all of the distribution.
             # Its columns are padded as well: a sixth less time, whatever the vocabulary.
-            weight, self._characters = network.output.weight.float(), len(network.output.bias)
-            columns = -(-self._characters // _COLUMNS) * _COLUMNS
-            output = self._padded(weight, 1).new_zeros(columns, self.hidden_size)
-            output[: self._characters] = self._padded(weight, 1)
-            bias = network.output.bias.new_zeros(columns, dtype=torch.float32)
-            bias[: self._characters] = network.output.bias
+            self._characters = len(network.output.bias)
+            more = -self._characters % _COLUMNS
+            output = pad(self._padded(network.output.weight.float(), 1), (0, 0, 0, more))
+            bias = pad(network.output.bias.float(), (0, more)).clone()
             bias[START] = -torch.inf  # the start mark begins a song and never stands in one
             self._output, self._output_bias = output.t().contiguous().to(device), bias.to(device)
             self._logits = in_blocks(

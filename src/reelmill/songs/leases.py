@@ -99,7 +99,7 @@ class Leases:
                 self._released = time.monotonic()
             if self._held.pop(shard, None) and (self._is_mine(path) or not _read(path)):
                 path.unlink(missing_ok=True)
-                remove_temporaries(self._directory.parent, shard)
+                durable.remove_temporaries(path.parent, path.stem)
 
     def _renew_all(self) -> None:
         while not self._closed.wait(EXPIRY / RENEWALS):
@@ -131,13 +131,6 @@ def _replace(path: Path, facts: dict[str, Any]) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         durable.raise_explained(error, path)
-
-
-def remove_temporaries(directory: Path, shard: int) -> None:
-    """Remove what workers that were killed left of a shard's lease in a songs directory."""
-    for path in (directory / "leases").glob(f".shard-{shard:06d}.*"):
-        if durable.is_temporary(path):
-            path.unlink(missing_ok=True)
 
 
 def read_lease(directory: Path, shard: int, now: float | None = None) -> Lease | None:

@@ -159,11 +159,4 @@ def committing(directory: Path, kind: Kind, number: int) -> Iterator[Commit]:
         "made_by": {**commit.made_by, "stages": stages, "modified_ns": path.stat().st_mtime_ns},
     }
     durable.write_json(manifest_path(directory, kind, number), manifest)
-    remove_temporaries(directory, kind, number)
-
-
-def remove_temporaries(directory: Path, kind: Kind, number: int) -> None:
-    """Remove what killed or slower workers left of a shard that is finished."""
-    for path in (directory / kind).glob(f".shard-{number:06d}.*"):
-        if durable.is_temporary(path):
-            path.unlink(missing_ok=True)
+    durable.remove_temporaries(path.parent, path.stem)

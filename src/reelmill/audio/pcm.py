@@ -1,4 +1,4 @@
-"""Passes over a song's samples: their peak, and what they are as 16-bit integers.
+"""Samples as 16-bit PCM: the peak of a song's samples, and the integers they are stored as.
 
 NumPy needs two passes for the one and three for the other, which together take a fifth of a rendering's time.
 """

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reelmill.audio.levels import peak, to_integers
+from reelmill.audio.pcm import peak, to_integers
 
 
 @pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 95, 100_000])
