@@ -30,7 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = config.load(given.config, ours)
         clusters = load_clusters(given.cluster, theirs)
         run, out = run_directory(given), given.out or Path("songs") / Path(given.config).stem
-        # The run's configuration, which the overrides are in, is what the songs are planned from.
         songs = Songs(run, out, given.songs, given.tasks, given.seed, not given.no_audio)
         if given.dry_run:
             print(scripts(songs, clusters, settings), end="")

@@ -1,11 +1,11 @@
 """Settings: defaults ← file ← overrides, and errors that say what would be right."""
 
+import json
 from pathlib import Path
 
 import pytest
-import yaml
 
-from reelmill.config import Config, differences, from_dict, load, to_yaml
+from reelmill.config import Config, differences, from_dict, load, read_value, to_yaml
 from reelmill.errors import RequestError
 
 CONFIGS = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
@@ -23,6 +23,28 @@ def test_numbers_are_written_as_in_yaml_1_2() -> None:
     assert load(None, ["training.learning_rate=1"]).training.learning_rate == 1.0
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("4:00:00", "4:00:00"), ("010", 10), ("0o10", 8), ("0x1F", 31), ("+3", 3), ("1_000", "1_000"),
+        ("2026-11-24", "2026-11-24"), ("1e3", 1000.0), (".5", 0.5), ("-.inf", float("-inf")), ("~", None),
+        ("", None), ("off", "off"), ("True", True), ("0o8", "0o8"), ("=", "="), ("12e", "12e"), (".", "."),
+    ],
+)  # fmt: skip
+def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
+    """Section 10.3.2 of the specification, the core schema."""
+    read = read_value(text, f"x.y={text}")
+    assert read == value and type(read) is type(value)
+
+
+def test_text_that_looks_like_a_number_survives_a_round_trip(tmp_path: Path) -> None:
+    prompts = ["1e5", "0o17", "010", "4:00:00", "1_0", "no", "", "~", "X:1\n", "🎵", "<<", "2026-11-24"]
+    config = from_dict({"songs": {"prompts": prompts}}, "the test")
+    (tmp_path / "a.yaml").write_text(to_yaml(config))
+    assert load(tmp_path / "a.yaml").songs.prompts == prompts
+    assert load(None, [f"songs.prompts={json.dumps(prompts, ensure_ascii=False)}"]).songs.prompts == prompts
+
+
 def test_no_is_a_word_and_true_is_not() -> None:
     config = load(None, ["training.precision=no", "model.tie_embedding=true", "tracking.online=false"])
     assert (config.training.precision, config.model.tie_embedding) == ("no", True)
@@ -30,9 +52,10 @@ def test_no_is_a_word_and_true_is_not() -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path) -> None:
+def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path, tmp_path: Path) -> None:
     config = load(path)
-    assert from_dict(yaml.safe_load(to_yaml(config)), "round trip") == config
+    (tmp_path / "a.yaml").write_text(to_yaml(config))
+    assert load(tmp_path / "a.yaml") == config
 
 
 def test_irish_is_the_labs_recipe() -> None:

@@ -50,22 +50,38 @@ class Config:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML as version 1.2 has it: ``2e-3`` is a number, and ``no`` and ``off`` are text."""
+    """Safe YAML with the core schema of version 1.2: ``2e-3`` is a number, and ``no``, ``4:00:00`` and dates
+    are text. PyYAML follows version 1.1.
+    """
 
 
-# PyYAML follows version 1.1; its resolvers are kept by first character, and shared with the parent class.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes what ``_Loader`` would not read as the text it is."""
+
+
+_RESOLVERS: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # by first character
+_Loader.yaml_implicit_resolvers = _Dumper.yaml_implicit_resolvers = _RESOLVERS
+# YAML 1.2.2, section 10.3.2; and the merge key, which is of version 1.1 and in use.
+for _tag, _pattern, _first in (
+    ("null", r"null|Null|NULL|~|", ["n", "N", "~", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+    ("merge", r"<<", ["<"]),
+):
+    for _first_character in _first:
+        _RESOLVERS.setdefault(_first_character, []).append(
+            (f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"))
+        )
+
+
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -114,7 +130,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise RequestError(f"{path}: cannot be read as UTF-8 text ({error})") from None
     try:
         data = yaml.load(text, Loader=_Loader)  # _Loader is a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of thousands of digits
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise RequestError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
@@ -122,10 +138,15 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         return {}
     if not isinstance(data, dict):
         raise RequestError(f"{path}: expected sections with keys, found {type(data).__name__}")
-    for section, values in data.items():
-        if values is None:
-            data[section] = {}
-    return data
+    return {key: value for key, value in data.items() if value is not None}  # left empty: the default
+
+
+def read_value(text: str, override: str) -> Any:
+    """The value that ``text`` stands for in YAML; RequestError naming the ``override`` it is of."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # _Loader is a SafeLoader
+    except (yaml.YAMLError, ValueError):
+        raise RequestError(f"{override!r}: {text!r} is not a valid YAML value") from None
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -135,7 +156,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def to_yaml(config: Config) -> str:
     """The resolved configuration as YAML text that ``load`` reads back to an equal value."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    return yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def differences(old: Any, new: Any, sections: Sequence[str] | None = None) -> list[tuple[str, Any, Any]]:
@@ -168,10 +189,7 @@ def _apply_override(data: dict[str, Any], override: str) -> str:
         raise RequestError(f"{override!r}: expected section.key=value, for example training.steps=500")
     if section not in _names(Config):
         raise RequestError(f"{override!r}: there is no section {section!r}{nearest(section, _names(Config))}")
-    try:
-        value = yaml.load(text, Loader=_Loader)  # _Loader is a SafeLoader
-    except yaml.YAMLError:
-        raise RequestError(f"{override!r}: {text!r} is not a valid YAML value") from None
+    value = read_value(text, override)
     values = data.setdefault(section, {})
     if not isinstance(values, dict):
         raise RequestError(f"section {section!r}: expected keys, found {values!r}")

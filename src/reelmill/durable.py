@@ -22,6 +22,7 @@ from reelmill.errors import DamagedError, RequestError
 
 MANIFEST = "manifest.json"
 _MARK = ".partial-"
+_OWN_FAULTS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # of a reader, and no fault of what it reads
 
 
 class FullDiskError(RequestError):
@@ -123,14 +124,25 @@ def verify_directory(path: Path) -> dict[str, Any]:
 
 def verify_file(path: Path, size: int, digest: str) -> None:
     """Raise DamagedError unless ``path`` has ``size`` bytes and the SHA-256 ``digest``."""
-    try:
+    with reading(path):
         seen = path.stat().st_size
+        if seen != size:
+            raise DamagedError(f"{path}: {seen} bytes, its manifest says {size}")
+        if sha256(path) != digest:
+            raise DamagedError(f"{path}: its SHA-256 differs from its manifest's")
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """While ``path`` is read: that it is missing, or that the disk cannot give it, is a DamagedError."""
+    try:
+        yield
     except FileNotFoundError:
         raise DamagedError(f"{path}: missing") from None
-    if seen != size:
-        raise DamagedError(f"{path}: {seen} bytes, its manifest says {size}")
-    if sha256(path) != digest:
-        raise DamagedError(f"{path}: its SHA-256 differs from its manifest's")
+    except OSError as error:
+        if error.errno in _OWN_FAULTS:
+            raise
+        raise DamagedError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def sha256(path: Path) -> str:
@@ -142,10 +154,9 @@ def sha256(path: Path) -> str:
 def read_json(path: Path) -> Any:
     """The JSON value in ``path``; DamagedError if it is missing or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DamagedError(f"{path}: missing") from None
-    except (ValueError, OSError) as error:
+        with reading(path):
+            return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise DamagedError(f"{path}: not readable as JSON ({error})") from None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reelmill.config import parse
+from reelmill.config import nearest, parse
 from reelmill.errors import RequestError
 
 if TYPE_CHECKING:
@@ -32,11 +32,12 @@ def load_corpus(source: str | list[str], **settings: Any) -> datasets.DatasetDic
 
 def load_model(directory: str | Path, checkpoint: str | None = None) -> TrainedModel:
     """The model of a run (its best checkpoint unless one is named) or of a songs directory, on the CPU."""
+    from reelmill.layout import is_songs
     from reelmill.model import TrainedModel
     from reelmill.training.checkpoints import load_model as load_checkpoint
 
     directory = Path(directory)
-    if (directory / "plan.json").is_file():
+    if is_songs(directory):
         return TrainedModel.load(directory / "model")
     return load_checkpoint(directory, checkpoint)
 
@@ -57,9 +58,11 @@ def sample_songs(
     """
     from reelmill.sampling.engine import Attempt, Engine
     from reelmill.sampling.settings import SamplingSettings
-    from reelmill.songs.attempt import judge
+    from reelmill.songs.attempt import REQUIREMENTS, judge
 
     sampling = parse(SamplingSettings, settings, "sample_songs")
+    if require not in REQUIREMENTS:
+        raise RequestError(f"sample_songs: require {require!r}{nearest(require, REQUIREMENTS)}")
     engine = Engine(model, sampling, seed)
     waiting = [Attempt(song, 0, prompt) for song in reversed(range(count))]
     songs: dict[int, str] = {}

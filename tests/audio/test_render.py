@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from symusic import Note, Score, Tempo, Track
 
-from reelmill.audio.check import audio_problem
 from reelmill.audio.encode import decode, encode, extension
 from reelmill.audio.features import features
 from reelmill.audio.midi import abc_to_midi
@@ -21,6 +20,7 @@ from reelmill.audio.settings import AudioSettings
 from reelmill.audio.simplify import simplify
 from reelmill.audio.soundfont import soundfont
 from reelmill.errors import RequestError
+from tests.audio.sound import audio_problem
 
 BACKENDS = [
     pytest.param(

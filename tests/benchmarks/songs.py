@@ -76,6 +76,8 @@ def make(
             while time.monotonic() < deadline and all(one.poll() is None for one in running):
                 time.sleep(0.5)
             seconds = time.monotonic() - began
+            if any(one.poll() is not None for one in running):
+                raise SystemExit(f"a worker of {directory} ended after {seconds:.0f} s: {running}")
             half: Kind = "audio" if audio else "text"
             made = count_half(directory, read_plan(directory), half)
             finished = sorted(

@@ -9,12 +9,13 @@ import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 
 from reelmill import config, durable
+from reelmill.audio.settings import AudioSettings
 from reelmill.cluster.generate import Songs, collect_or_submit_again, generate_on_cluster, overnight, scripts
 from reelmill.cluster.jobs import PlanJob
 from reelmill.cluster.planned import planned
@@ -25,6 +26,7 @@ from reelmill.corpus.vocabulary import Vocabulary
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.model import TrainedModel, new_network
 from reelmill.songs.generate import generate
+from reelmill.songs.plan import SECTIONS, grow_plan, read_plan
 from reelmill.training.settings import ModelSettings
 from tests.songs.conftest import write_run
 
@@ -239,6 +241,55 @@ def test_a_night_that_was_planned_is_collected_or_gone_on_with(
     assert durable.read_json(Path(again["folder"]) / "job.json")["planned"] == planned(tmp_path / "songs")
 
 
+@pytest.mark.parametrize("scheduler", ["slurm", "local"])
+def test_a_second_nights_settings_are_tonights(
+    slurm: Slurm,
+    settings: Config,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scheduler: Literal["slurm", "local"],
+) -> None:
+    """The run is trained already, and its own configuration is the first night's."""
+    monkeypatch.setattr("reelmill.cluster.generate.finished", lambda *_: True)
+    monkeypatch.setattr("reelmill.cluster.generate._generate_here", lambda *_: None)
+    overrides = [
+        "sampling.temperature=1.1",
+        "songs.require=bars",
+        'songs.prompts=["X:1\\n"]',
+        "audio.format=flac",
+    ]
+    tonight = config.from_dict(config.to_dict(settings), "the test", overrides)
+    overnight(tonight, songs(run, audio=True), clusters(scheduler=scheduler))
+    if scheduler == "slurm":
+        assert PlanJob(collect_job(tmp_path / "songs")["plan_job"]).work()
+    plan = read_plan(tmp_path / "songs")
+    assert config.differences(plan.config(), tonight, SECTIONS) == []
+
+
+def test_sound_that_somebody_else_is_adding_is_left_to_them(slurm: Slurm, run: Path, tmp_path: Path) -> None:
+    generate_on_cluster(songs(run), clusters())
+    queued = len(slurm.submitted)
+    job = collect_job(tmp_path / "songs")
+    assert generate(tmp_path / "songs", audio=False, progress=False).complete
+    grow_plan(tmp_path / "songs", audio=AudioSettings(format="flac"))  # as render does first
+    assert "every id exactly once" in collect_or_submit_again(job)
+    assert len(slurm.submitted) == queued and (tmp_path / "songs" / "report.html").exists()
+
+
+def test_a_strange_file_costs_no_round_and_is_named_at_the_end(
+    slurm: Slurm, run: Path, tmp_path: Path
+) -> None:
+    generate_on_cluster(songs(run), clusters())
+    queued = len(slurm.submitted)
+    job = collect_job(tmp_path / "songs")
+    assert generate(tmp_path / "songs", audio=False, progress=False).complete
+    (tmp_path / "songs" / "text" / "list.txt").touch()
+    with pytest.raises(IncompleteError, match=r"list\.txt: not a file of this plan; remove it"):
+        collect_or_submit_again(job)
+    assert len(slurm.submitted) == queued and (tmp_path / "songs" / "report.html").exists()
+
+
 def test_another_plan_than_the_chains_own_is_neither_collected_nor_gone_on_with(
     slurm: Slurm, settings: Config, run: Path, tmp_path: Path
 ) -> None:
@@ -277,7 +328,7 @@ def test_int8_on_gpus_is_refused_before_anything_is_queued(slurm: Slurm, setting
     assert slurm.submitted == []
     cpu = dataclasses.replace(night, sampling=dataclasses.replace(sampling, device="cpu"))
     overnight(cpu, songs(run.parent / "tonight"), clusters(gpus_per_node=1))
-    assert "sampling.device=cpu" in collect_job(run.parent / "songs")["overrides"]  # and the tasks are told
+    assert 'sampling.device="cpu"' in collect_job(run.parent / "songs")["overrides"]  # the tasks are told
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,21 @@ def test_a_stage_changes_what_all_share(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "minutes"), [("90", 90), ("4:00:00", 240), ("1-0", 1440), ("1-2:30", 1590), ("90:30", 91)]
+)
+def test_a_time_may_be_spelled_as_slurm_does(tmp_path: Path, text: str, minutes: int) -> None:
+    path = write(tmp_path, f"time: {text}\n")
+    assert load_cluster(path, "train").time == minutes
+    assert load_cluster(path, "train", [f"cluster.time={text}"]).time == minutes
+
+
+def test_a_key_left_empty_has_its_default(tmp_path: Path) -> None:
+    path = write(tmp_path, "gpu_type:\ntime:\ngenerate:\n  partition:\ncollect:\n")
+    for stage in STAGES:
+        assert load_cluster(path, stage) == ClusterSettings()
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("partitoin: gpu", "did you mean 'partition'"),

@@ -179,6 +179,18 @@ def test_a_controller_that_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert_wrong(finding, "scontrol", "SLURM_CONF")
 
 
+def test_slurm_stops_answering_on_the_way(cluster_of_texts: Path, tmp_path: Path) -> None:
+    """What was found before is said, and then why there is no more."""
+    for name in ("sbatch", "squeue", "sacct"):
+        (cluster_of_texts / name).write_text("#!/bin/sh\n")
+        (cluster_of_texts / name).chmod(0o755)
+    (cluster_of_texts / "config").unlink()
+    (tmp_path / "cluster.yaml").write_text("time: 60\n")
+    found = list(doctor.examine(tmp_path / "cluster.yaml", tmp_path, environ={"HOME": str(tmp_path)}))
+    assert "accounting" in [finding.check for finding in found]
+    assert_wrong(found[-1], "scontrol failed", "run doctor again")
+
+
 def test_a_typo_in_the_cluster_file_is_said_before_anything_is_looked_at(tmp_path: Path) -> None:
     (tmp_path / "cluster.yaml").write_text("partiton: main\n")
     with pytest.raises(RequestError, match="did you mean 'partition'"):

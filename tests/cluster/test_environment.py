@@ -27,6 +27,8 @@ def test_no_secret_and_nothing_of_another_job() -> None:
             "MASTER_ADDR": "n1",
             "RANK": "3",
             "REELMILL_JOB": "/other/job.json",
+            "REELMILL_PROCESSORS": "8",
+            "REELMILL_MEMORY": "16000000000",
             "MY_FLAG": "on",
         },
         further=["MY_FLAG", "HF_TOKEN"],

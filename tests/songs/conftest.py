@@ -17,9 +17,10 @@ import torch
 
 from reelmill import config, durable
 from reelmill.corpus.vocabulary import END, START, Vocabulary
+from reelmill.layout import CONFIG
 from reelmill.model import VOCABULARY, TrainedModel, new_network, weights_of
 from reelmill.songs.generate import generate
-from reelmill.training.checkpoints import CONFIG, Snapshot, write_checkpoint
+from reelmill.training.checkpoints import Snapshot, write_checkpoint
 from reelmill.training.settings import ModelSettings
 
 SHAPE = ModelSettings(embedding_size=16, hidden_size=96)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from reelmill import durable
-from reelmill.errors import RequestError
+from reelmill.errors import DamagedError, RequestError
 from reelmill.songs.audit import audit
 from reelmill.songs.generate import generate
-from reelmill.songs.plan import plan_path
+from reelmill.songs.plan import grow_plan, plan_path
 from tests.songs.conftest import SONGS
 from tests.songs.test_damage import flip_a_byte, rewrite
 
@@ -47,6 +47,26 @@ def test_another_model_is_refused(songs: Path) -> None:
     flip_a_byte(songs / "model" / "model.safetensors")
     with pytest.raises(durable.DamagedError, match=r"model\.safetensors"):
         audit(songs)
+
+
+def test_a_plan_that_is_growing_is_audited_as_far_as_it_is_made(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "songs"
+    generate(run, out, songs=12, audio=False, progress=False)
+    grow_plan(out, songs=40)
+    found = audit(out, songs=40)
+    assert found.identical and found.audited == list(range(12)), found.describe()
+
+
+def test_a_tar_that_is_gone_is_named(songs: Path) -> None:
+    (songs / "text" / "shard-000002.tar").unlink()
+    with pytest.raises(DamagedError, match=r"shard-000002\.tar: missing"):
+        audit(songs, songs=SONGS)
+
+
+@pytest.mark.parametrize("number", [0, -5])
+def test_no_songs_are_no_audit(songs: Path, number: int) -> None:
+    with pytest.raises(RequestError, match=f"--songs {number}: at least 1"):
+        audit(songs, songs=number)
 
 
 def test_an_audit_changes_nothing(songs: Path, run: Path, tmp_path: Path) -> None:

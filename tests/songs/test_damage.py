@@ -1,18 +1,24 @@
 """``verify`` says exactly what is wrong, and ``generate`` makes it right again, to the same bytes."""
 
+import errno
 import io
 import json
 import os
 import shutil
 import tarfile
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reelmill import durable
+from reelmill.audio.process import ToolError
 from reelmill.songs import shares
+from reelmill.songs.examine import Examination, examine
 from reelmill.songs.generate import generate
+from reelmill.songs.pool import Pool
 from reelmill.songs.shards import manifest_path, tar_path
 from reelmill.songs.verify import verify
 from tests.songs.conftest import SONGS, manifests, tars
@@ -153,10 +159,54 @@ def test_what_does_not_belong_is_named(songs: Path) -> None:
     shutil.copy(tar_path(songs, "text", 0), songs / "text" / "shard-000099.tar")
     shutil.copy(manifest_path(songs, "text", 0), songs / "text" / "shard-000099.json")
     found = verify(songs, processes=1)
-    assert [line.split(":")[0].rpartition("/")[2] for line in found.problems] == [
-        "shard-000099.json",
-        "shard-000099.tar",
-    ]
+    assert [Path(path).name for path in found.strays] == ["shard-000099.json", "shard-000099.tar"]
+    assert found.made and not found.intact and "shard-000099.tar: not a file of this plan" in found.describe()
+
+
+def test_what_the_disk_cannot_give_is_named_and_made_again(
+    songs: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad sector under one tar, as the kernel tells of it; the new tar lies elsewhere."""
+    bad = (songs / TEXT).stat().st_ino
+
+    class Failing(io.FileIO):
+        def readinto(self, buffer: Any) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    plain = Path.open
+
+    def opened(self: Path, *arguments: Any, **named: Any) -> Any:
+        file = plain(self, *arguments, **named)
+        if self != songs / TEXT or os.fstat(file.fileno()).st_ino != bad:
+            return file
+        file.close()
+        return io.BufferedReader(Failing(self))
+
+    monkeypatch.setattr(Path, "open", opened)
+    seen = examine(songs, 3, 24, 8, ".wav")
+    assert seen.problems["text"] == [f"{songs / TEXT}: cannot be read (Input/output error)"]
+    outcome = generate(songs, progress=False)
+    assert outcome.complete and outcome.made == [3] and "cannot be read" in outcome.damaged[0]
+    assert tars(songs) == tars(reference)
+
+
+def test_verify_says_what_it_can_where_a_shard_cannot_be_examined(
+    songs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def examine_(self: Pool, directory: Path, number: int, *rest: Any) -> Future[Examination]:
+        if number != 4:
+            return asked(self, directory, number, *rest)
+        lost: Future[Examination] = Future()
+        lost.set_exception(ToolError("a child process was lost"))
+        return lost
+
+    asked = Pool.examine
+    monkeypatch.setattr(Pool, "examine", examine_)
+    flip_a_byte(songs / "audio/shard-000005.tar")
+    found = verify(songs, processes=1)
+    assert not found.made and found.songs == SONGS - 8
+    assert any("shard 4 cannot be examined: a child" in line for line in found.problems)
+    assert any("shard-000005.tar" in line for line in found.problems)
 
 
 def test_what_a_kill_left_half_written_counts_for_nothing(songs: Path) -> None:

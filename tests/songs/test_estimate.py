@@ -9,6 +9,7 @@ from reelmill.cli import main
 from reelmill.errors import RequestError
 from reelmill.songs.collect import collect
 from reelmill.songs.estimate import estimate, estimate_rest
+from reelmill.songs.generate import generate
 from reelmill.songs.shards import manifest_path, read_manifest
 from tests.songs.conftest import SONGS
 
@@ -54,6 +55,13 @@ def test_what_a_directory_lacks_is_foretold(songs: Path) -> None:
     part = estimate_rest(songs, sample=8)
     assert part.songs == count and part.text_bytes == 0 < part.audio_bytes
     assert estimate_rest(songs, audio=False, sample=2).songs == 0
+
+
+def test_ids_that_are_declared_to_have_no_song_are_not_to_come(run: Path, tmp_path: Path) -> None:
+    overrides = ["songs.max_attempts=1", "songs.require=bars"]
+    outcome = generate(run, tmp_path, songs=SONGS, overrides=overrides, audio=False, progress=False)
+    foretold = estimate_rest(tmp_path, sample=2)
+    assert outcome.failed and (foretold.songs, foretold.text_bytes, foretold.failures) == (0, 0, 0)
 
 
 def test_other_settings_than_the_plan_has_are_refused(songs: Path, run: Path) -> None:

@@ -120,7 +120,10 @@ def test_another_model_is_refused(songs: Path, model: TrainedModel, tmp_path: Pa
         generate(other, songs, songs=SONGS, progress=False)
 
 
-@pytest.mark.parametrize(("half", "key"), [("text", "numbers"), ("text", "midi"), ("audio", "sound")])
+@pytest.mark.parametrize(
+    ("half", "key"),
+    [("text", "numbers"), ("text", "midi"), ("text", "abc2midi"), ("audio", "sound"), ("audio", "soundfont")],
+)
 def test_a_machine_that_would_make_other_bytes_is_refused(songs: Path, half: str, key: str) -> None:
     data = json.loads(plan_path(songs).read_text())
     data["fingerprint"][half][key] = "0" * 64
@@ -131,6 +134,29 @@ def test_a_machine_that_would_make_other_bytes_is_refused(songs: Path, half: str
         generate(songs, songs=SONGS + 8, progress=False)
     assert sorted(songs.rglob("*")) == before
     assert verify(songs).problems == []
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("audio.soundfont=/nowhere.sf2", "no such file"),
+        ("audio.soundfont={broken}", "malformed SoundFont"),
+        ("sampling.temperature=0.3", "sampling.temperature is"),
+        ("songs.require=bars", "songs.require is"),
+    ],
+)
+def test_sound_that_cannot_be_made_is_not_planned(
+    run: Path, tmp_path: Path, override: str, said: str
+) -> None:
+    out, broken = tmp_path / "songs", tmp_path / "broken.sf2"
+    broken.write_bytes(b"RIFF\x10\0\0\0sfbk" + bytes(8))
+    text_of(run, out, 8)
+    before = plan_path(out).read_bytes()
+    with pytest.raises(RequestError, match=said):
+        render_directory(out, [override.format(broken=broken)], progress=False)
+    assert plan_path(out).read_bytes() == before
+    assert render_directory(out, ["audio.format=flac"], progress=False).complete
+    assert verify(out).intact
 
 
 def test_another_version_but_the_same_bytes_is_a_warning(

@@ -1,5 +1,6 @@
 """Kill a worker at any moment: what is there counts or does not, and the next one makes the same corpus."""
 
+import errno
 import json
 import os
 import random
@@ -13,7 +14,7 @@ import pytest
 from reelmill import durable
 from reelmill.songs import leases
 from reelmill.songs.generate import generate
-from reelmill.songs.shards import KINDS, tar_path
+from reelmill.songs.shards import KINDS, Commit, tar_path
 from reelmill.songs.verify import verify
 from tests.songs.conftest import SONGS, manifests, start, tars
 
@@ -81,6 +82,26 @@ def test_two_workers_on_every_shard_do_no_harm(
     assert sum(len(outcome.made) for outcome in outcomes) >= 8
     assert tars(out) == tars(reference) and manifests(out) == manifests(reference)
     assert verify(out).intact
+
+
+def test_a_file_that_another_machine_has_removed_is_one_that_somebody_finished(
+    run: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On NFS an open file that goes away on another machine is stale, not merely without a name."""
+    out = tmp_path / "songs"
+    add = Commit.add
+    harmed: list[str] = []
+
+    def add_stale(self: Commit, name: str, data: bytes) -> None:
+        if name == "000000020.wav" and not harmed:
+            harmed.append(name)
+            raise OSError(errno.ESTALE, "Stale file handle")
+        add(self, name, data)
+
+    monkeypatch.setattr(Commit, "add", add_stale)
+    outcome = generate(run, out, songs=SONGS, progress=False)
+    assert harmed and outcome.complete and not outcome.faults
+    assert tars(out) == tars(reference)
 
 
 def test_what_a_dead_machine_holds_is_made_by_who_is_left(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -81,6 +81,24 @@ def test_midi_that_crashes_the_synthesizer_twice_has_no_sound(monkeypatch: pytes
         sound = pool.record(facts, judgement.data).result()
         assert (sound.failure, sound.data) == ("the synthesizer ended by SIGSEGV", b"")
         assert not pool.record(facts, judgement.data).result().failure
+
+
+def test_what_the_synthesizer_stumbles_over_has_no_sound() -> None:
+    class Stumbling:
+        def render(self, midi: bytes) -> NoReturn:
+            raise RuntimeError("unexpected event")
+
+    facts = judge(GOOD, True, 200).facts(3, 1)
+    sound = record(facts, b"MThd", Stumbling(), SOUND)  # type: ignore[arg-type]
+    assert (sound.failure, sound.pieces) == ("cannot be played (RuntimeError)", ())
+
+
+def test_a_shard_may_be_examined_for_as_long_as_the_disk_takes(
+    songs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "_SECONDS", 1e-6)
+    with Pool(None, 1) as pool:
+        assert pool.examine(songs, 3, 24, 8, ".wav").result().songs == 8
 
 
 def test_children_that_are_killed_say_nothing_about_a_song(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,11 @@ def test_sample_songs_makes_the_songs_of_the_command(run: Path, reference: Path)
     assert reelmill.sample_songs(reelmill.load_model(reference), 2, **sampling) == songs[:2]
 
 
+def test_a_requirement_that_there_is_none_of(run: Path) -> None:
+    with pytest.raises(RequestError, match="require 'bar'; did you mean 'bars'"):
+        reelmill.sample_songs(reelmill.load_model(run), 1, require="bar")
+
+
 def test_a_model_that_cannot_is_said_to(run: Path) -> None:
     with pytest.raises(RequestError, match="none of 2 attempts is valid"):
         reelmill.sample_songs(reelmill.load_model(run), 1, max_attempts=2, max_length=10)

@@ -56,6 +56,21 @@ def test_a_tar_is_what_pythons_own_module_reads_and_writes(tmp_path: Path) -> No
     assert (tmp_path / "b.tar").read_bytes() == path.read_bytes()
 
 
+def test_a_header_with_a_negative_size_is_no_header(tmp_path: Path) -> None:
+    """Tar programs write sizes beyond octal digits in base 256, which has a sign."""
+    header = bytearray(tarfile.TarInfo("000000001.json").tobuf(tarfile.USTAR_FORMAT))
+    header[124:136] = (-512 % 2**96).to_bytes(12, "big")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path = tmp_path / "shard-000000.tar"
+    path.write_bytes(bytes(header) + bytes(1024))
+    assert tarfile.TarInfo.frombuf(bytes(header), "utf-8", "strict").size == -512
+    with pytest.raises(DamagedError, match="no tar header at byte 0"):
+        list(read_some(path, lambda _: True))
+    with pytest.raises(DamagedError, match="no tar header at byte 0"):
+        list(TarReader(path))
+
+
 def test_every_flipped_byte_and_every_cut_is_noticed(tmp_path: Path) -> None:
     data, path = write(MEMBERS), tmp_path / "a.tar"
     whole = durable.sha256(path) if path.write_bytes(data) else ""

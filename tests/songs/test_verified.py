@@ -1,8 +1,11 @@
 """A job that verifies and is killed goes on where it was; nobody else believes what it remembers."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -109,6 +112,23 @@ def test_a_further_round_reads_only_what_was_not_intact(songs: Path, read: list[
     assert generate(songs, shard=(1, 2), progress=False, recall=True).made == [] and not read
     generate(songs, shard=(1, 2), progress=False)
     assert sorted(read) == [1, 3, 5, 7], "and a person who asks again may have reason to doubt"
+    assert verify(songs, processes=1, resume=True).intact
+
+
+def test_damage_that_nobody_sees_is_mended_beside_what_is_missing(songs: Path) -> None:
+    """In one round: the share would trust sizes and times, if no job had read what they hide."""
+    rot_a_byte(songs / "text/shard-000004.tar")
+    (songs / "text/shard-000002.json").unlink()
+    assert not verify(songs, processes=1, resume=True).made
+    assert generate(songs, progress=False, recall=True).made == [2, 4]
+    assert verify(songs, processes=1).intact
+
+
+def test_without_room_nothing_is_remembered(songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
     assert verify(songs, processes=1, resume=True).intact
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -194,16 +194,31 @@ def test_what_one_of_them_refuses_the_command_refuses(run: Path, tmp_path: Path,
     assert not read_leases(tmp_path / "songs")
 
 
+def test_what_goes_wrong_on_this_side_of_them_ends_the_command(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work is handed out here, and to take a lease needs room on the disk."""
+
+    def lend(self: workers.CommonWork) -> NoReturn:
+        raise RequestError("the disk is full")
+
+    monkeypatch.setattr(workers.CommonWork, "lend", lend)
+    monkeypatch.setattr(Worker, "_step", lambda self: self._source.waits or True)  # until it hears of it
+    with pytest.raises(RequestError, match="the disk is full"):
+        generate(run, tmp_path / "songs", songs=SONGS, overrides=THREE, progress=False)
+    assert not read_leases(tmp_path / "songs")
+
+
 @pytest.mark.parametrize(
-    ("songs", "missing", "samples", "workers"),
-    [(1000, 125, True, 4), (600, 75, True, 3), (600, 2, False, 2), (0, 0, True, 1)],
+    ("shards", "samples", "workers"),
+    [(125, True, 4), (75, True, 3), (75, False, 3), (2, True, 1), (0, True, 1)],
 )
 def test_how_many_there_are(
-    reference: Path, monkeypatch: pytest.MonkeyPatch, songs: int, missing: int, samples: bool, workers: int
+    reference: Path, monkeypatch: pytest.MonkeyPatch, shards: int, samples: bool, workers: int
 ) -> None:
     monkeypatch.setenv("REELMILL_PROCESSORS", "4")
     monkeypatch.setattr(resources, "memory", lambda: 1 << 40)
-    share = SimpleNamespace(songs=songs, missing=missing)
+    share = SimpleNamespace(in_reach=shards)
     assert worker_count(read_plan(reference).config(), share, samples) == workers  # type: ignore[arg-type]
 
 
@@ -217,7 +232,7 @@ def test_there_are_no_more_than_there_is_memory_for(
 ) -> None:
     monkeypatch.setenv("REELMILL_PROCESSORS", "4")
     monkeypatch.setattr(resources, "memory", lambda: free)
-    share = SimpleNamespace(songs=2000, missing=250)
+    share = SimpleNamespace(in_reach=250)
     config = read_plan(reference).config()
     assert worker_count(config, share, True) == workers  # type: ignore[arg-type]
     assert (f"{workers} of 4 processors get a worker" in caplog.text) == (workers < 4)

@@ -307,6 +307,37 @@ def test_the_run_tells_what_it_is(configured, uninterrupted):
     assert Progress(**state).result() == train(configured(), run)
 
 
+def test_a_run_that_diverges_ends_with_the_reason(configured, tmp_path):
+    settings = configured("training.learning_rate=1e38", "training.log_every=1")
+    with pytest.raises(RequestError, match=r"diverged, with training\.learning_rate = 1e\+38"):
+        train(settings, tmp_path)
+    assert all(verified(tmp_path, step) for step in checkpoint_steps(tmp_path))
+
+
+def test_a_divergence_is_no_checkpoint(configured, tmp_path, monkeypatch):
+    update = Trainer.update
+
+    def diverge(self):
+        update(self)
+        if self.progress.step == 8:
+            self.window.add(torch.tensor(float("nan")), 1)
+
+    monkeypatch.setattr(Trainer, "update", diverge)
+    settings = configured("training.log_every=50", "training.checkpoint_every=2", "training.evaluate_every=0")
+    with pytest.raises(RequestError, match="the loss is nan at step 8"):
+        train(settings, tmp_path)
+    assert newest_intact(tmp_path).step == 6
+
+
+@pytest.mark.parametrize("override", ["songs.prompts=['\u266b']", "songs.prompts=['X:1']"])
+def test_a_sample_song_that_cannot_be_is_a_warning(configured, tmp_path, caplog, override):
+    settings = configured(
+        "training.sample_every=12", "tracking.comet=true", "sampling.max_length=3", override
+    )
+    assert train(settings, tmp_path).finished
+    assert "no sample song: prompt" in caplog.text
+
+
 def test_sample_songs_reach_the_outbox_and_change_nothing(configured, uninterrupted, tmp_path):
     train(configured("training.sample_every=12", "tracking.comet=true", "sampling.max_length=60"), tmp_path)
     assert weights_bytes(tmp_path, 24) == weights_bytes(uninterrupted(), 24)

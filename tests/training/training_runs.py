@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from reelmill import config
+from reelmill.layout import checkpoint_path
 from reelmill.tracking.metrics import read_metrics
-from reelmill.training.checkpoints import checkpoint_path, read_tensors, verified
+from reelmill.training.checkpoints import read_tensors, verified
 
 TIMINGS = ("time", "chars_per_second")
 

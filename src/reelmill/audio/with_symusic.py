@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from reelmill.anonymous import anonymous_file
 from reelmill.audio.simplify import simplify
+from reelmill.errors import RequestError
 
 _QUALITY = 4  # the interpolation's number in libsamplerate, linear; 5 and 6 do not exist and give silence
 
@@ -22,7 +23,11 @@ class Symusic:
     """Resampled samples are kept between songs, which changes no later one."""
 
     def __init__(self, soundfont: Path, sample_rate: int, channels: int) -> None:
-        with anonymous_file(simplify(soundfont.read_bytes())) as file:
+        try:
+            simplified = simplify(soundfont.read_bytes())
+        except ValueError as error:
+            raise RequestError(f"{soundfont}: {error}; give audio.soundfont another .sf2") from None
+        with anonymous_file(simplified) as file:
             path = f"/proc/self/fd/{file.fileno()}"
             self._synthesizer = symusic.Synthesizer(path, sample_rate, _QUALITY)
         self._stereo = channels == 2

@@ -7,6 +7,7 @@ import argparse
 from reelmill.cli.command import Command
 from reelmill.cli.options import add_directory, add_json, add_overrides
 from reelmill.cli.output import print_json, show
+from reelmill.layout import is_songs
 
 
 def _collect(options: argparse.Namespace) -> int:
@@ -46,7 +47,7 @@ def _report(options: argparse.Namespace) -> int:
     from reelmill.report.results import format_results
 
     path = write_report(options.directory)
-    if (options.directory / "plan.json").is_file():
+    if is_songs(options.directory):
         print(format_results(results(options.directory)), end="")
     print(path)
     return 0

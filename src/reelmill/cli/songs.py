@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from reelmill.cli.command import Command
 from reelmill.cli.options import add_json, add_overrides, add_shard
-from reelmill.cli.output import show
+from reelmill.cli.output import print_json, show
 from reelmill.errors import RequestError
 
 
@@ -26,7 +27,7 @@ def _generate(options: argparse.Namespace) -> int:
     ]
     if options.prompt:
         prompts = [prompt.replace("\\n", "\n") for prompt in options.prompt]
-        overrides.append(f"songs.prompts={json.dumps(prompts)}")
+        overrides.append(f"songs.prompts={json.dumps(prompts, ensure_ascii=False)}")
     if options.dry_run:
         return _estimate(options, overrides)
     outcome = generate(
@@ -78,11 +79,14 @@ def _render(options: argparse.Namespace) -> int:
         show(outcome, options.json)
         return 0 if outcome.complete else 1
     config = load(None, overrides)
-    failed = 0
+    all_made = []
     for made in render_files(sources, options.out, config.audio):
-        failed += bool(made.problem)
-        print(f"{made.path}: {made.problem or f'{made.seconds:.1f} s'}")
-    return 1 if failed else 0
+        all_made.append(made)
+        if not options.json:
+            print(f"{made.path}: {made.problem or f'{made.seconds:.1f} s'}")
+    if options.json:
+        print_json({"files": [{**asdict(made), "path": str(made.path)} for made in all_made]})
+    return 1 if any(made.problem for made in all_made) else 0
 
 
 def _generate_options(parser: argparse.ArgumentParser) -> None:

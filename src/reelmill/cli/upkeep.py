@@ -14,7 +14,7 @@ from reelmill.cli.output import print_json, show
 from reelmill.errors import RequestError
 
 if TYPE_CHECKING:
-    from reelmill.cluster.doctor import Songs
+    from reelmill.cluster.doctor import SongsToCome
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -64,10 +64,10 @@ def _doctor(options: argparse.Namespace) -> int:
     return int(any(finding.state == "wrong" for finding in found))
 
 
-def _songs(options: argparse.Namespace) -> Songs | None:
+def _songs(options: argparse.Namespace) -> SongsToCome | None:
     """What is asked about songs; None if nothing is."""
     from reelmill import config
-    from reelmill.cluster.doctor import Songs
+    from reelmill.cluster.doctor import SongsToCome
 
     overrides = [text for text in options.recipe if "=" in text]
     recipes = [Path(text) for text in options.recipe if "=" not in text]
@@ -79,7 +79,7 @@ def _songs(options: argparse.Namespace) -> Songs | None:
         raise RequestError(f"--songs {options.songs}: expected at least 1, of at most one CONFIG or RUN")
     path = recipes[0] if recipes else None
     settings = config.load(path / "config.yaml" if path and path.is_dir() else path, overrides)
-    return Songs(options.songs, settings, not options.no_audio)
+    return SongsToCome(options.songs, settings, not options.no_audio)
 
 
 def _status_options(parser: argparse.ArgumentParser) -> None:

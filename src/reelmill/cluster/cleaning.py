@@ -20,6 +20,7 @@ from reelmill import durable
 from reelmill.cluster import queue
 from reelmill.cluster.submission import code_directory, submissions
 from reelmill.errors import IncompleteError, RequestError
+from reelmill.layout import CHECKPOINTS, is_run, is_songs
 from reelmill.songs.leases import read_leases
 from reelmill.training.lock import live_holder
 
@@ -32,7 +33,6 @@ WORDS: dict[Kind, str] = {
 }
 QUIET = 600.0
 """Seconds without a touch after which what no lock or lease speaks for is taken for left behind."""
-_RUN_FILES = ("config.yaml", "metrics.jsonl", "checkpoints", "logs")
 _DAMAGED = re.compile(r"step-\d{6,}\.damaged-\d+")
 
 
@@ -81,8 +81,8 @@ def find_leftovers(directory: Path, now: float | None = None) -> Leftovers:
     Takes up to 20 seconds where a trainer of another machine may be alive. Raises RequestError if
     ``directory`` is neither a run nor a songs directory.
     """
-    songs = (directory / "plan.json").is_file()
-    if not songs and not any((directory / name).exists() for name in _RUN_FILES):
+    songs = is_songs(directory)
+    if not songs and not is_run(directory):
         raise RequestError(f"{directory}: neither a run nor a songs directory")
     now = time.time() if now is None else now
     kept: list[str] = []
@@ -139,7 +139,7 @@ def _leases(songs: Path) -> Iterator[Leftover]:
 
 
 def _damaged(run: Path) -> Iterator[Leftover]:
-    for path in sorted((run / "checkpoints").glob("*")):
+    for path in sorted((run / CHECKPOINTS).glob("*")):
         if _DAMAGED.fullmatch(path.name):
             yield _leftover(path, "damaged")
 
@@ -157,7 +157,7 @@ def _temporaries(directory: Path, songs: bool, now: float, kept: list[str]) -> I
     if busy:
         kept.append(f"{len(paths)} temporary files, as {busy}")
         return
-    spoken_for = {directory / name for name in (("text", "audio") if songs else ("checkpoints",))}
+    spoken_for = {directory / name for name in (("text", "audio") if songs else (CHECKPOINTS,))}
     young = 0
     for path in paths:
         if path.parent in spoken_for or now - _touched(path) > QUIET:

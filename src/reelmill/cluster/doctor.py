@@ -18,7 +18,7 @@ from typing import Literal
 from reelmill.audio.settings import AudioSettings
 from reelmill.cluster import limits, queue
 from reelmill.cluster.disks import Disks, disk_problem, disks_here
-from reelmill.cluster.settings import ClusterSettings, load_clusters
+from reelmill.cluster.settings import ClusterSettings, Stage, load_clusters
 from reelmill.config import Config
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.songs.disk import TAKE_LESS, disk_of_settings, size_text
@@ -29,7 +29,7 @@ ROOM = 5 * 10**9
 
 
 @dataclass(frozen=True)
-class Songs:
+class SongsToCome:
     """So many songs, with the settings that they are to be made with."""
 
     songs: int
@@ -57,7 +57,7 @@ def examine(
     place: Path,
     wait: float = 300,
     environ: Mapping[str, str] = os.environ,
-    songs: Songs | None = None,
+    songs: SongsToCome | None = None,
 ) -> Iterator[Finding]:
     """All checks in order, each as soon as it is done.
 
@@ -81,9 +81,18 @@ def examine(
     yield answered
     if answered.state == "wrong":
         return
+    try:
+        yield from _cluster(settings, place, wait, audio, probed=written.state != "wrong")
+    except (IncompleteError, RequestError) as error:  # its controller stopped answering
+        yield Finding("Slurm", "wrong", str(error), "run doctor again; what is said above holds")
+
+
+def _cluster(
+    settings: Mapping[Stage, ClusterSettings], place: Path, wait: float, audio: AudioSettings, probed: bool
+) -> Iterator[Finding]:
     yield accounting()
     yield array_limit(queue.configuration())
-    fits = written.state != "wrong"
+    fits = probed
     for stage, setting in settings.items():
         for finding in request(stage, setting):
             fits &= finding.state != "wrong"
@@ -147,7 +156,7 @@ def disk_room(place: Path, room: int = ROOM) -> Finding:
     return Finding("disk room", "ok", f"{exists}: {free / 1e9:.0f} GB free")
 
 
-def disk_for_songs(songs: Songs, place: Path) -> Finding:
+def disk_for_songs(songs: SongsToCome, place: Path) -> Finding:
     """Whether there is room for ``songs`` at ``place``, as their settings foretell."""
     taken = disk_of_settings(songs.config, songs.songs, songs.audio)
     free = shutil.disk_usage(_existing(place)).free

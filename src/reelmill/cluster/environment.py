@@ -39,7 +39,14 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _WHERE = re.compile(r"_(DIR|FILE|PATH|SOCK)$", re.IGNORECASE)
-_OWN_JOB = ("REELMILL_JOB", "REELMILL_DEADLINE", "REELMILL_PYTHON", "REELMILL_SHARE")
+_OWN_JOB = (
+    "REELMILL_JOB",
+    "REELMILL_DEADLINE",
+    "REELMILL_PYTHON",
+    "REELMILL_SHARE",
+    "REELMILL_PROCESSORS",
+    "REELMILL_MEMORY",
+)
 
 
 def submission_environment(environ: Mapping[str, str], further: Sequence[str] = ()) -> dict[str, str]:

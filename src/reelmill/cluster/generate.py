@@ -25,7 +25,7 @@ from reelmill.cluster.local import run_here
 from reelmill.cluster.planned import planned, planned_by, refuse_earlier_plan, refuse_other_plan
 from reelmill.cluster.requirements import refuse_unmakeable, refuse_unseen
 from reelmill.cluster.settings import ClusterSettings, Stage
-from reelmill.cluster.songs_request import Songs, computed_as, disk_line, run_settings, songs_of
+from reelmill.cluster.songs_request import Songs, disk_line, made_as, run_settings, songs_of
 from reelmill.cluster.submission import (
     JOB,
     Request,
@@ -49,7 +49,7 @@ def generate_on_cluster(songs: Songs, clusters: Clusters) -> list[Submission]:
     ``local``.
     """
     config = run_settings(songs)
-    songs = computed_as(config, songs)
+    songs = made_as(config, songs)
     print(disk_line(songs, config, clusters["generate"], trained=True), file=sys.stderr)
     if clusters["generate"].scheduler == "local":
         plan_songs(songs.run, songs.out, songs.songs, songs.seed, songs.audio, songs.overrides)
@@ -70,13 +70,13 @@ def overnight(settings: Config, songs: Songs, clusters: Clusters) -> list[Submis
     """
     refuse_another_run(settings, songs.run)
     refuse_earlier_plan(songs.out, settings, songs.songs, songs.seed)
+    songs = made_as(settings, songs)
     if clusters["train"].scheduler == "local":
         if not finished(songs.run, settings.training.steps):
             build_corpus(settings)
             request = training_request(settings, songs.run)
             run_here(write_job(request, clusters["train"], new_folder(request)), clusters["train"])
         return generate_on_cluster(songs, clusters)
-    songs = computed_as(settings, songs)
     clusters = one_task_each(clusters)
     refuse_impossible(clusters["train"], songs.run)
     refuse_second(songs.run, "train")
@@ -153,8 +153,9 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
     """Finish a songs directory if all its shards are there, else see to what is missing; what was done, in
     words.
 
-    Raises RequestError if what is planned there is not what this chain asked for, IncompleteError naming what
-    is missing once all rounds are used up.
+    Sound that was not asked for, and is being added by somebody else, is left to them. Raises RequestError if
+    what is planned there is not what this chain asked for, IncompleteError naming what is missing once all
+    rounds are used up, and naming files that do not belong there once all is finished.
     """
     from reelmill.report.page import write_report
     from reelmill.report.publication import publish_songs
@@ -167,13 +168,16 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
     out = Path(job["directory"])
     asked = job["planned"] or planned_by(Path(job["plan_job"]), Path(job["run"]), out)
     refuse_other_plan(out, asked)
-    found = verify(out, resume=True)
-    if found.intact:
-        collect(out)
+    found = verify(out, resume=True, audio=job["audio"])
+    if found.made:
+        collect(out, audio=job["audio"])
         report = write_report(out)
         archive = publish_songs(out, tracking_settings(out, job["overrides"]))
         forget(out)
-        return "\n".join([found.describe(), str(report), *([str(archive)] if archive else [])])
+        done = "\n".join([found.describe(), str(report), *([str(archive)] if archive else [])])
+        if not found.intact:
+            raise IncompleteError(done)
+        return done
     clusters = {stage: parse(ClusterSettings, job["clusters"][stage], stage) for stage in SONG_STAGES}
     if job["round"] >= clusters["collect"].collect_rounds:
         forget(out)

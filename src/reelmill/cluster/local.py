@@ -100,7 +100,7 @@ def _forwarded_signals() -> Iterator[_Group]:
 
 
 def _run_ranks(words: Sequence[str], processes: int, job_file: Path, group: _Group) -> int:
-    """The highest exit code among the ranks, those that were killed for another's fault left out."""
+    """The exit code of the first rank that failed, those killed for another's fault left out; 0 if none."""
     environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     environment |= {
         "WORLD_SIZE": str(processes),

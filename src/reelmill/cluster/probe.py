@@ -11,7 +11,6 @@ import dataclasses
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,12 +22,13 @@ from typing import Any
 
 from reelmill.audio.settings import AudioSettings
 from reelmill.cluster import queue, task
+from reelmill.cluster.cancelling import cancel
 from reelmill.cluster.doctor import PACKAGES, Finding, abc2midi, import_problem, soundfont
 from reelmill.cluster.judgement import judge
 from reelmill.cluster.settings import ClusterSettings, Stage
 from reelmill.cluster.submission import Request, Submission, submit
 from reelmill.config import parse
-from reelmill.errors import RequestError
+from reelmill.errors import IncompleteError, RequestError
 
 _MEETING = timedelta(seconds=60)
 
@@ -134,8 +134,7 @@ def probe(
                 yield dataclasses.replace(finding, check=finding.check + item.suffix)
     finally:
         running = [job for _, answer in sent if isinstance(answer, Submission) for job in answer.jobs]
-        if running:  # of those that have ended nothing is left to cancel
-            subprocess.run(["scancel", "--quiet", *running], timeout=queue.SECONDS, check=False)
+        cancel(running)  # of those that have ended nothing is left to cancel
         for directory in directories:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -146,8 +145,8 @@ def _send(asked: ClusterSettings, directory: Path, facts: dict[str, Any]) -> Sub
     seen = dataclasses.replace(asked, shared_disks=[*asked.shared_disks, str(directory)])
     try:
         return submit(request, seen)
-    except RequestError as error:
-        return error
+    except (IncompleteError, RequestError) as error:
+        return RequestError(str(error))
 
 
 def _came(

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reelmill.layout import CHECKPOINTS
+
 
 def progress(job: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     """Training: the step of the newest checkpoint. Generation: the shards there; for a task of an array under
@@ -30,7 +32,7 @@ def newest_checkpoint(run: Path) -> int:
     """The step of the newest complete checkpoint in a run directory; 0 if there is none."""
     steps = [
         int(manifest.parent.name.removeprefix("step-"))
-        for manifest in (run / "checkpoints").glob("step-*/manifest.json")
+        for manifest in (run / CHECKPOINTS).glob("step-*/manifest.json")
         if manifest.parent.name.removeprefix("step-").isdigit()
     ]
     return max(steps, default=0)

@@ -19,18 +19,23 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from reelmill.cluster import queue
 from reelmill.cluster.environment import looks_secret, written_secret
 from reelmill.cluster.extra import extra_problem
-from reelmill.config import nearest, parse, read_yaml
+from reelmill.config import nearest, parse, read_value, read_yaml
 from reelmill.errors import RequestError
 from reelmill.settings import STRICT
 
 Stage = Literal["train", "generate", "collect"]
 STAGES: tuple[Stage, ...] = ("train", "generate", "collect")
 Count = Annotated[int, Field(ge=1)]
+
+
+def _minutes(value: Any) -> Any:
+    seconds = queue.seconds(value) if isinstance(value, str) else None
+    return value if seconds is None else -(-seconds // 60)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +52,8 @@ class ClusterSettings:
     gpu_type: str = ""  # as the cluster calls it: a100
     cpus_per_task: Count = 1
     memory: str = ""  # of a node, in Slurm's spelling: 64G
-    time: Count = 60  # minutes; longer work goes on in the next start
+    # Minutes, in a file also as Slurm spells them (4:00:00, 1-0). Longer work goes on in the next start.
+    time: Annotated[Count, BeforeValidator(_minutes)] = 60
     exclude: str = ""  # nodes: n[3,7-9]
     warning: Annotated[int, Field(ge=5)] = (
         120  # seconds before the time limit at which a job is asked to stop
@@ -87,9 +93,10 @@ def load_cluster(path: str | Path, stage: Stage, overrides: Sequence[str] = ()) 
     if unknown:
         raise RequestError("\n".join(unknown))
     sections = {name: data.pop(name, {}) for name in STAGES}
-    for name in STAGES:
-        if not isinstance(sections[name], dict):
-            raise RequestError(f"{path}: {name} = {sections[name]!r}: expected keys")
+    for name, given in sections.items():
+        if not isinstance(given, dict):
+            raise RequestError(f"{path}: {name} = {given!r}: expected keys")
+        sections[name] = {key: value for key, value in given.items() if value is not None}
     # Every section is read, so that a typo in one is found before a chain has come to it.
     settings = {
         name: _parse({**data, **sections[name]}, f"{path} ({name})" if sections[name] else str(path))
@@ -144,4 +151,4 @@ def _override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.startswith("cluster."):
         raise RequestError(f"{text!r}: expected cluster.key=value, for example cluster.nodes=2")
-    return key.removeprefix("cluster."), yaml.safe_load(value)
+    return key.removeprefix("cluster."), read_value(value, text)

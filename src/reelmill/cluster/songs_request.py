@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import Any
 
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.config import Config, from_dict, to_dict
-from reelmill.settings import compute_keys
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,18 @@ def run_settings(songs: Songs) -> Config:
     return from_dict(to_dict(run_config(songs.run)), str(songs.run), songs.overrides)
 
 
-def computed_as(config: Config, songs: Songs) -> Songs:
-    """``songs`` with what only says how ``config`` makes them: a plan does not hold it, so tasks are told."""
-    how = [
-        f"{section}.{key}={getattr(settings, key)}"
-        for section, settings in (("sampling", config.sampling), ("songs", config.songs))
-        for key in sorted(compute_keys(type(settings)))
-    ]
-    return dataclasses.replace(songs, overrides=[*how, *songs.overrides])
+def made_as(config: Config, songs: Songs) -> Songs:
+    """``songs`` with all that ``config`` says of them, as overrides.
+
+    A plan does not hold what only says how songs are made, and the configuration in a run is that of the day
+    it was trained.
+    """
+    sections = ["sampling", "songs", "tracking", *(["audio"] if songs.audio else [])]
+    return dataclasses.replace(
+        songs,
+        overrides=[
+            f"{section}.{key}={json.dumps(value, ensure_ascii=False)}"
+            for section in sections
+            for key, value in dataclasses.asdict(getattr(config, section)).items()
+        ],
+    )

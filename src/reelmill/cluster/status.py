@@ -17,6 +17,7 @@ from reelmill.cluster.job_status import Jobs, describe_jobs, duration, jobs_of
 from reelmill.cluster.progress import newest_checkpoint
 from reelmill.cluster.submission import submissions
 from reelmill.errors import DamagedError, RequestError
+from reelmill.layout import STATE, checkpoint_path, is_finished, is_run
 from reelmill.training.lock import holder_at_a_glance
 
 _RECENT = 20  # records of metrics that the rate is taken from
@@ -67,14 +68,14 @@ def run_status(run: Path, now: float | None = None) -> RunStatus:
 
     Raises RequestError if ``run`` is not a run directory.
     """
-    if not any((run / name).exists() for name in ("config.yaml", "metrics.jsonl", "checkpoints", "logs")):
+    if not is_run(run):
         raise RequestError(f"{run}: neither a run nor a songs directory")
     records = _records(run / "metrics.jsonl")
     checkpoint = newest_checkpoint(run)
     step = max([checkpoint, *(record["step"] for record in records[-1:])])
     steps = _steps(run)
     state = _state(run, checkpoint)
-    finished = bool(state.get("finished")) and (bool(state.get("stopped_early")) or checkpoint >= steps)
+    finished = is_finished(state, checkpoint, steps)
     jobs = jobs_of(run)
     rate = steps_per_second(records, now or time.time())
     held_out = [
@@ -136,6 +137,6 @@ def _steps(run: Path) -> int:
 
 def _state(run: Path, step: int) -> dict[str, Any]:
     with contextlib.suppress(DamagedError):
-        state: dict[str, Any] = durable.read_json(run / "checkpoints" / f"step-{step:06d}" / "state.json")
+        state: dict[str, Any] = durable.read_json(checkpoint_path(run, step) / STATE)
         return state
     return {}

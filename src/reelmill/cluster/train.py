@@ -23,6 +23,7 @@ from reelmill.cluster.submission import (
     write_job,
 )
 from reelmill.config import Config
+from reelmill.layout import STATE, checkpoint_path, is_finished
 
 
 def train_on_cluster(settings: Config, run: Path, cluster: ClusterSettings) -> Submission | None:
@@ -58,8 +59,7 @@ def finished(run: Path, steps: int) -> bool:
     step = newest_checkpoint(run)
     if not step:
         return False
-    state = durable.read_json(run / "checkpoints" / f"step-{step:06d}" / "state.json")
-    return bool(state["finished"]) and (bool(state["stopped_early"]) or step >= steps)
+    return is_finished(durable.read_json(checkpoint_path(run, step) / STATE), step, steps)
 
 
 def training_script(settings: Config, run: Path, cluster: ClusterSettings) -> str:

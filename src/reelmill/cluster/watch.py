@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reelmill.cluster.songs_status import QueuedSongs, SongsStatus, queued_songs, songs_status
 from reelmill.cluster.status import RunStatus, run_status
+from reelmill.layout import is_songs
 
 _CLEAR = "\x1b[H\x1b[2J"
 
@@ -17,7 +18,7 @@ Status = RunStatus | SongsStatus | QueuedSongs
 
 def status(directory: Path) -> Status:
     """How ``directory`` stands; RequestError if it is neither a run nor a songs directory."""
-    if (directory / "plan.json").is_file():
+    if is_songs(directory):
         return songs_status(directory)
     return queued_songs(directory) or run_status(directory)
 

@@ -20,6 +20,7 @@ import soundfile
 
 from reelmill import durable
 from reelmill.errors import IncompleteError, RequestError
+from reelmill.layout import is_run, is_songs
 from reelmill.notation.header import header
 from reelmill.report.curves import training_numbers, training_plots
 from reelmill.report.engraving import Engraving, engrave
@@ -79,9 +80,9 @@ def write_report(directory: Path) -> Path:
 
     Raises RequestError if it is neither, IncompleteError if there is nothing to show yet.
     """
-    if (directory / "plan.json").is_file():
+    if is_songs(directory):
         content = _songs_content(directory)
-    elif any((directory / name).exists() for name in ("metrics.jsonl", "config.yaml", "checkpoints")):
+    elif is_run(directory):
         content = _run_content(directory)
     elif directory.is_dir():
         raise RequestError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from reelmill.errors import RequestError
 from reelmill.report.page import SAMPLE
 from reelmill.report.results import result, write_results
 from reelmill.report.songs import Songs, read_songs
@@ -25,7 +26,7 @@ def publish_songs(directory: Path, settings: TrackingSettings) -> Path | None:
     """
     try:
         Figures(directory).update()
-    except OSError as error:  # the songs are whole all the same
+    except (OSError, RequestError) as error:  # the songs are whole all the same
         _log.warning("%s is not up to date: %s", directory / "metrics.jsonl", error)
     songs = read_songs(directory)
     sample = list(songs.sample(SAMPLE))

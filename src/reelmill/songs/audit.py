@@ -64,6 +64,8 @@ def audit(directory: Path, songs: int = 20, seed: int | None = None, overrides: 
     ``overrides`` may only change how songs are computed (``sampling.slots``). Raises RequestError if nothing
     is finished, or on a machine that would make other bytes; DamagedError if a shard cannot be read.
     """
+    if songs < 1:
+        raise RequestError(f"--songs {songs}: at least 1")
     plan = read_plan(directory)
     planned = configuration.to_dict(plan.config())
     config = configuration.from_dict(planned, str(plan_path(directory)), overrides)
@@ -110,7 +112,10 @@ def _choose(directory: Path, plan: Plan, songs: int, generator: random.Random) -
     finished = [number for number in sorted(shard_numbers(directory, "text")) if number < plan.shards]
     if not finished:
         raise RequestError(f"{directory}: no finished shard to audit")
-    ids = [plan.first(number) + song for number in finished for song in range(plan.count(number))]
+    ids: list[int] = []
+    for number in finished:
+        manifest = read_manifest(directory, "text", number)  # shorter than planned while the plan grows
+        ids += range(manifest.first, manifest.first + manifest.count)
     return sorted(generator.sample(ids, min(songs, len(ids))))
 
 

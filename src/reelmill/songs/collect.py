@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,16 @@ _AUDIO = [
 _SHOWN = 10
 
 
-def collect(directory: Path) -> dict[str, Any]:
+def collect(directory: Path, audio: bool = True) -> dict[str, Any]:
     """Write the index, the summary and the card of a complete songs directory, and which of its files are not
     for uploading; returns the summary.
 
-    The index has one row a song, in order of ids, a row group a shard. Raises IncompleteError that names what
-    is missing or disagrees with its manifest (``verify`` looks at every byte).
+    The index has one row a song, in order of ids, a row group a shard. Without ``audio`` it is of the text
+    alone. Raises IncompleteError that names what is missing or disagrees with its manifest (``verify`` looks
+    at every byte).
     """
     plan = read_plan(directory)
+    plan = plan if audio else replace(plan, audio=False)
     kinds = KINDS if plan.audio else KINDS[:1]
     sizes = _require_complete(directory, plan, kinds)
     schema = pa.schema(_TEXT + (_AUDIO if plan.audio else []))
@@ -73,8 +76,8 @@ def collect(directory: Path) -> dict[str, Any]:
                 summary.add(row)
             if rows:
                 index.write_table(pa.Table.from_pylist(rows, schema))
-    text, audio = count_half(directory, plan, "text"), count_half(directory, plan, "audio")
-    facts = {**summary.to_json(plan, text, audio, sizes), "training_tunes": read_tunes(directory)}
+    text, sound = count_half(directory, plan, "text"), count_half(directory, plan, "audio")
+    facts = {**summary.to_json(plan, text, sound, sizes), "training_tunes": read_tunes(directory)}
     durable.write_json(directory / SUMMARY, facts)
     durable.write_text(directory / CARD, dataset_card(directory.resolve().name, plan, facts))
     durable.write_text(directory / ".gitignore", GITIGNORE)
@@ -105,17 +108,23 @@ def _require_complete(directory: Path, plan: Plan, kinds: tuple[Kind, ...]) -> d
     return {str(kind): size for kind, size in sizes.items()}
 
 
-def _is_json(name: str) -> bool:
-    return name.endswith(".json")
-
-
 def _rows(directory: Path, plan: Plan, number: int) -> Iterator[dict[str, Any]]:
     heard: dict[int, dict[str, Any]] = {}
     if plan.audio:
-        for _, data in read_some(tar_path(directory, "audio", number), _is_json):
-            facts = json.loads(data)
+        for facts in _facts(tar_path(directory, "audio", number)):
             heard[facts["id"]] = {name: facts[name] for name, _ in _AUDIO}
     silence: dict[str, Any] = {name: None for name, _ in _AUDIO} if plan.audio else {}
-    for _, data in read_some(tar_path(directory, "text", number), _is_json):
-        facts = json.loads(data)
+    for facts in _facts(tar_path(directory, "text", number)):
         yield {**facts, "shard": number, **heard.get(facts["id"], silence)}
+
+
+def _facts(path: Path) -> Iterator[dict[str, Any]]:
+    """What the ID.json of each song in a tar says."""
+    for name, data in read_some(path, lambda name: name.endswith(".json")):
+        try:
+            facts = json.loads(data)
+        except ValueError:
+            facts = None
+        if not isinstance(facts, dict) or not isinstance(facts.get("id"), int):
+            raise DamagedError(f"{path}: {name} is not what it should be")
+        yield facts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import queue
 import threading
 import time
@@ -25,6 +26,8 @@ from reelmill.songs.shards import Commit, Failure, Kind, check, committing, read
 from reelmill.songs.song import Song, audio_members, empty_tally, text_members
 from reelmill.songs.sound import Sound
 from reelmill.songs.work import Work
+
+_TIDIED_UP = {errno.ENOENT, errno.ESTALE}  # how a file fares that somebody removes, here or elsewhere on NFS
 
 AGAIN = "to be looked at again"
 """Given to ``on_shard`` in place of a fault where another worker was faster with a part of a shard."""
@@ -115,7 +118,9 @@ class Committer:
             return str(error)
         except _SupersededError:
             pass
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in _TIDIED_UP:
+                raise
             # Another worker has finished a half of it and tidied up ours.
             return AGAIN if self._missing(shard.work) else ""
         finally:

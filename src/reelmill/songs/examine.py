@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reelmill import durable
 from reelmill.errors import DamagedError
 from reelmill.songs.shards import Kind, Manifest, manifest_path, member_name, read_manifest, tar_path
 from reelmill.songs.stored import TEXT_MEMBERS
@@ -94,8 +95,10 @@ def _read(
     names: list[str] = []
     reader, abc = TarReader(path), b""
     try:
-        if path.is_file() and path.stat().st_size != manifest.bytes:
-            raise DamagedError(f"{path}: {path.stat().st_size} bytes, its manifest says {manifest.bytes}")
+        with durable.reading(path):
+            size = path.stat().st_size
+        if size != manifest.bytes:
+            raise DamagedError(f"{path}: {size} bytes, its manifest says {manifest.bytes}")
         for name, data in reader:
             names.append(name)
             if name.endswith(".abc"):

@@ -20,13 +20,13 @@ from datetime import datetime
 from pathlib import Path
 
 from reelmill.errors import DamagedError
+from reelmill.layout import METRICS
 from reelmill.songs.attempt import TIERS
 from reelmill.songs.exclusive import exclusive
 from reelmill.songs.plan import Plan, read_plan
 from reelmill.songs.shards import KINDS, Kind, Manifest, read_manifest, shard_numbers
 from reelmill.tracking.metrics import MetricsLog
 
-METRICS = "metrics.jsonl"
 WINDOW = 600.0  # seconds that the rate of all workers together is taken over
 _CURVES = 64  # workers with curves of their own: with thousands nobody finds one among them
 

@@ -1,8 +1,9 @@
 """The fingerprint of a machine: does it make the bytes that the plan's other workers make?
 
-Each half of a songs directory has one, because another machine may make each: versions for people, and probes
-with a known answer that decide. A probe is computed exactly as songs are, with this worker's own slots and
-threads, so it also notices a machine where those change a song.
+Each half of a songs directory has one, because another machine may make each. Probes with a known answer and
+the editions of the tools decide, for no probe has every note, error and instrument that songs have; other
+versions are for people. A probe is computed exactly as songs are, with this worker's own slots and threads,
+so it also notices a machine where those change a song.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from reelmill.sampling.settings import SamplingSettings
 from reelmill.songs.pool import Pool
 
 PROBES = ("numbers", "characters", "midi", "sound")
+TOOLS = ("abc2midi", "synthesizer", "soundfont")
 
 _SONGS, _CHARACTERS, _STEPS = 4, 96, 24
 _FIRST_SONG = 2**40  # far from any id, so that a probe is no song's beginning
@@ -76,8 +78,8 @@ def differing(planned: dict[str, str], seen: dict[str, str]) -> list[str]:
 
 
 def same_bytes(planned: dict[str, str], seen: dict[str, str]) -> bool:
-    """Whether every probe has the planned answer, whatever the versions are."""
-    return all(planned.get(probe) == seen.get(probe) for probe in PROBES)
+    """Whether the tools are the planned ones and every probe has the planned answer."""
+    return all(planned.get(key) == seen.get(key) for key in (*TOOLS, *PROBES))
 
 
 def _probe_characters(model: TrainedModel, sampling: SamplingSettings, seed: int) -> str:

@@ -152,12 +152,16 @@ def read_lease(directory: Path, shard: int, now: float | None = None) -> Lease |
 
 def read_leases(directory: Path) -> list[Lease]:
     """All leases of a songs directory, by shard."""
-    with contextlib.suppress(FileNotFoundError):
-        names = sorted(path.stem[6:] for path in (directory / "leases").glob("shard-*.json"))
-        now = file_server_now(directory)
-        found = [read_lease(directory, int(name), now) for name in names if name.isdigit()]
-        return [lease for lease in found if lease is not None]
-    return []
+    shards = sorted(leased(directory))
+    now = file_server_now(directory) if shards else 0.0
+    found = [read_lease(directory, shard, now) for shard in shards]
+    return [lease for lease in found if lease is not None]
+
+
+def leased(directory: Path) -> set[int]:
+    """The shards of a songs directory that have a lease, live or stale."""
+    names = (path.stem[6:] for path in (directory / "leases").glob("shard-*.json"))
+    return {int(name) for name in names if name.isdigit()}
 
 
 def _path(leases: Path, shard: int) -> Path:
@@ -181,7 +185,8 @@ def file_server_now(directory: Path) -> float:
     except OSError:  # a reader who may not write here
         return time.time()
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that may only be read
+            probe.unlink()
 
 
 def _this_process() -> dict[str, Any]:

@@ -22,21 +22,21 @@ from reelmill import durable
 from reelmill.audio.settings import AudioSettings
 from reelmill.config import Config
 from reelmill.errors import DamagedError, RequestError
+from reelmill.layout import PLAN
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.settings import compute_keys
 from reelmill.songs.exclusive import exclusive
 from reelmill.songs.settings import SongsSettings
 from reelmill.tracking.settings import TrackingSettings
 
-FILE = "plan.json"
-_LOCK = f".{FILE}.lock"
+_LOCK = f".{PLAN}.lock"
 SECTIONS = ("sampling", "audio", "songs")
 _VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a songs directory is to hold. ``settings`` has the three sections that decide what a song is."""
+    """What a songs directory is to hold, and the three sections of settings that decide what a song is."""
 
     seed: int
     songs: int
@@ -46,7 +46,7 @@ class Plan:
     songs_settings: SongsSettings
     model: str  # ``model_hash`` of the model
     run: str  # where the model came from
-    checkpoint: str  # the name that was asked for; "" for the best
+    checkpoint: str  # the name of the run's one that is the model
     fingerprint: dict[str, dict[str, str]]  # of the text half, and of the audio half once somebody made sound
     # Of the run, so that every worker reports to the same place.
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
@@ -85,7 +85,7 @@ class Plan:
 
 def plan_path(directory: Path) -> Path:
     """Where the plan of a songs directory lies."""
-    return directory / FILE
+    return directory / PLAN
 
 
 def model_path(directory: Path) -> Path:

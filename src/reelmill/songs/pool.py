@@ -28,7 +28,7 @@ from reelmill.songs.resources import processors
 from reelmill.songs.sound import Sound
 from reelmill.songs.spawn import ending, spawn
 
-_SECONDS = 300  # a request that takes longer is stuck
+_SECONDS = 300.0  # a judgement or a recording that takes longer is stuck
 _TRIES = 3
 _JUDGE, _RECORD, _STOP = 0, 1, 2  # in order of urgency: the sampler waits for judgements
 
@@ -73,7 +73,7 @@ class Pool:
     ) -> Future[Examination]:
         """What is wrong with a shard (``examine.examine``)."""
         arguments = [str(directory), number, first, count, audio_extension]
-        header = {"task": "examine", "arguments": arguments}
+        header = {"task": "examine", "arguments": arguments}  # as long as the disk takes for ten gigabytes
         return self._ask(_JUDGE, header, b"", lambda fields, *_: Examination(**fields))
 
     def close(self) -> None:
@@ -192,8 +192,9 @@ class _Child:
 
     def ask(self, header: dict[str, Any], payload: bytes, space: Room | None) -> Frame:
         self._send(header, payload, space)
+        seconds = None if header["task"] == "examine" else _SECONDS
         try:
-            return self._channel.receive(_SECONDS, space)
+            return self._channel.receive(seconds, space)
         except TimeoutError:
             raise _ChildLostError("took too long") from None
         except (EOFError, ConnectionResetError):

@@ -74,17 +74,18 @@ def produce(
 
 
 def worker_count(config: Config, share: Share, samples: bool) -> int:
-    """How many workers are to make a share: ``songs.workers``, or one a processor where songs are many and
-    there is memory for so many.
+    """How many workers are to make a share, and what it takes over from others: ``songs.workers``, or one a
+    processor where songs are many and there is memory for so many.
 
     A GPU is for one worker.
     """
-    wanted = config.songs.workers
+    wanted, shards = config.songs.workers, share.in_reach
     if not wanted:
         on_gpu = samples and sampling_device(config.sampling).type != "cpu"
-        wanted = 1 if on_gpu else min(resources.processors(), 1 + share.songs // _WORTH)
-        wanted = _fitting(min(wanted, share.missing))
-    return max(1, min(wanted, share.missing))
+        songs = shards * config.songs.songs_per_shard
+        wanted = 1 if on_gpu else min(resources.processors(), 1 + songs // _WORTH)
+        wanted = _fitting(min(wanted, shards))
+    return max(1, min(wanted, shards))
 
 
 def _fitting(workers: int) -> int:

@@ -46,7 +46,7 @@ def parameters(plan: Plan) -> dict[str, Any]:
     """What a plan says, as an experiment's parameters."""
     return {
         "songs": {
-            "run": plan.run,
+            "run": Path(plan.run).name,  # where it lies concerns nobody else
             "model": plan.model,
             "seed": plan.seed,
             "planned": plan.songs,

@@ -30,14 +30,18 @@ def render_directory(
     """Make the audio half of one share of a songs directory, of the text that is there.
 
     Gives the tars that one pass gives. Who first asks for sound in a directory made without may still choose
-    its settings (``overrides``); after that they are the plan's. Raises RequestError as ``generate`` does.
+    its settings (``overrides``); after that they are the plan's. Raises RequestError as ``generate`` does,
+    and then nothing is planned.
     """
     plan = read_plan(directory)
     planned = configuration.to_dict(plan.config())
     config = configuration.from_dict(planned, str(plan_path(directory)), overrides)
+    wanted = replace(plan, sampling=config.sampling, audio_settings=config.audio, songs_settings=config.songs)
     if not plan.audio:
-        plan = grow_plan(directory, audio=config.audio)
-    require_equal(directory, plan, replace(plan, sampling=config.sampling, audio_settings=config.audio))
+        require_equal(directory, replace(plan, audio_settings=config.audio), wanted)
+        renderer(config.audio)  # a program or a soundfont that is missing is found out here
+        plan = grow_plan(directory, audio=config.audio)  # or as somebody asked for sound just before
+    require_equal(directory, plan, wanted)
     return produce(directory, plan, config, None, shard=shard, halves=("audio",), progress=progress)
 
 

@@ -95,10 +95,8 @@ def check(directory: Path, kind: Kind, number: int, first: int, count: int) -> M
             f"should be first {first}, count {count}"
         )
     path = tar_path(directory, kind, number)
-    try:
+    with durable.reading(path):
         seen = path.stat()
-    except FileNotFoundError:
-        raise DamagedError(f"{path}: missing") from None
     if seen.st_size != manifest.bytes or seen.st_mtime_ns != manifest.made_by.get("modified_ns"):
         durable.verify_file(path, manifest.bytes, manifest.sha256)
     return manifest
@@ -137,8 +135,8 @@ class Commit:
 def committing(directory: Path, kind: Kind, number: int) -> Iterator[Commit]:
     """A shard to fill; it is finished if the block ends well, and nothing of it counts otherwise.
 
-    Raises RequestError if the disk is full, FileNotFoundError if another worker finished the same shard and
-    tidied up this one.
+    Raises RequestError if the disk is full, FileNotFoundError (ESTALE on NFS) if another worker finished the
+    same shard and tidied up this one.
     """
     path = tar_path(directory, kind, number)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from pathlib import Path
 from reelmill.audio.encode import extension
 from reelmill.errors import DamagedError
 from reelmill.songs.examine import examine
-from reelmill.songs.leases import EXPIRY, RENEWALS, Leases, file_server_now, read_lease
+from reelmill.songs.leases import EXPIRY, RENEWALS, Leases, file_server_now, leased, read_lease
 from reelmill.songs.plan import Plan
 from reelmill.songs.shards import Kind, check, manifest_path, read_manifest, shard_numbers
 from reelmill.songs.verified import Verified
@@ -39,7 +39,7 @@ class Share:
     count. A tar that its manifest agrees with in size and time is trusted as long as anything is missing, for
     a worker that goes on after a kill should not read all it has made. If nothing seems to be, all is read as
     ``verify`` does: whoever asks again may have reason to doubt it. Where damage was found the rest is read,
-    too, once that is made good (``doubt``). What ``memory`` recalls is not read again.
+    too, once that is made good (``doubt``). With a ``memory`` all is read at once but what it recalls.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class Share:
         self._living: set[int] = set()  # those of them whose leases have been renewed since
         self._others: deque[int] | None = None
         self._next_look = 0.0
-        self._examine(self.own)
-        if not self._missing:
+        self._untouched: list[int] = []  # of the own shards, what nobody has read in full
+        self._examine(self.own, in_full=memory is not None)
+        if memory is None and not self._missing:
             self._examine(self.own, in_full=True)
-            self._untouched: list[int] = []  # of the own shards, what nobody has read in full
-        else:
+        elif memory is None:
             self._untouched = [number for number in self.own if number not in self._missing]
 
     @property
@@ -106,9 +106,13 @@ class Share:
         return sum(self._plan.count(number) for number in self._missing)
 
     @property
-    def missing(self) -> int:
-        """Number of the own shards that were missing at the start."""
-        return len(self._missing)
+    def in_reach(self) -> int:
+        """About how many shards may be handed out: the own ones that were missing at the start, and those of
+        others that nobody has made or holds.
+        """
+        if not self._take_over:
+            return len(self._missing)
+        return len(self._missing) + len(set(self._list_others()) - leased(self._directory))
 
     def needs(self, kind: Kind) -> bool:
         """Whether anything of one half is left to make that could be handed out."""

@@ -45,5 +45,8 @@ def record(facts: dict[str, Any], midi: bytes, renderer: Renderer, settings: Aud
         samples = renderer.render(midi)
     except SilentAudio:
         return Sound(facts=facts, failure="silent")
+    except (ValueError, ArithmeticError, LookupError, RuntimeError) as error:
+        # What a synthesizer stumbles over is a property of the MIDI, like a text that cannot be read.
+        return Sound(facts=facts, failure=f"cannot be played ({type(error).__name__})")
     heard = features(samples, settings.sample_rate, Midi(midi, tempo=facts["tempo_bpm"]))
     return Sound(pieces=pieces(samples, settings), facts={**facts, **heard})

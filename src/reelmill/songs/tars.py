@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from reelmill import durable
 from reelmill.errors import DamagedError
 
 _BLOCK = tarfile.BLOCKSIZE
@@ -74,11 +75,8 @@ class TarReader:
         return self._hash.hexdigest()
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
-        try:
-            with self._path.open("rb") as file:
-                yield from self._members(file)
-        except FileNotFoundError:
-            raise DamagedError(f"{self._path}: missing") from None
+        with durable.reading(self._path), self._path.open("rb") as file:
+            yield from self._members(file)
 
     def _members(self, file: BinaryIO) -> Iterator[tuple[str, bytes]]:
         while True:
@@ -96,13 +94,14 @@ class TarReader:
             raise DamagedError(f"{self._path}: goes on after its end mark")
 
     def _parse(self, header: bytes) -> tuple[str, int]:
+        name, size = _name_and_size(self._path, header, self.bytes - _BLOCK)
         try:
-            member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
-        except (tarfile.HeaderError, UnicodeDecodeError):
-            raise DamagedError(f"{self._path}: no tar header at byte {self.bytes - _BLOCK}") from None
-        if header != _header(member.name, member.size):
-            raise DamagedError(f"{self._path}: the header of {member.name!r} is not as it was written")
-        return member.name, member.size
+            written = _header(name, size)
+        except ValueError:  # a name that we could not have written
+            written = b""
+        if header != written:
+            raise DamagedError(f"{self._path}: the header of {name!r} is not as it was written")
+        return name, size
 
     def _read(self, file: BinaryIO, size: int) -> bytes:
         data = file.read(size)
@@ -116,18 +115,31 @@ class TarReader:
 
 
 def read_some(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """(name, data) of the members whose name is ``wanted``, seeking past all others; nothing is hashed."""
-    with path.open("rb") as file:
+    """(name, data) of the members whose name is ``wanted``, seeking past all others; nothing is hashed.
+
+    Raises DamagedError if the file is missing or is no tar.
+    """
+    with durable.reading(path), path.open("rb") as file:
         while any(header := file.read(_BLOCK)):
-            try:
-                member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
-            except (tarfile.HeaderError, UnicodeDecodeError):
-                raise DamagedError(f"{path}: no tar header at byte {file.tell() - len(header)}") from None
-            padded = member.size + -member.size % _BLOCK
-            if wanted(member.name):
-                yield member.name, file.read(padded)[: member.size]
+            name, size = _name_and_size(path, header, file.tell() - len(header))
+            padded = size + -size % _BLOCK
+            if wanted(name):
+                data = file.read(padded)
+                if len(data) < size:
+                    raise DamagedError(f"{path}: ends in the middle of {name}")
+                yield name, data[:size]
             else:
                 file.seek(padded, 1)
+
+
+def _name_and_size(path: Path, header: bytes, place: int) -> tuple[str, int]:
+    try:
+        member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+    except (tarfile.HeaderError, UnicodeDecodeError):
+        member = None
+    if member is None or member.size < 0:  # a header can hold such a number
+        raise DamagedError(f"{path}: no tar header at byte {place}")
+    return member.name, member.size
 
 
 def _header(name: str, size: int) -> bytes:

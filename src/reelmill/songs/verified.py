@@ -8,6 +8,7 @@ this file: ``reelmill verify`` reads everything, always, for a disk can change a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -46,7 +47,7 @@ class Verified:
                 seen = tar_path(self._directory, kind, shard).stat()
                 listed = durable.sha256(manifest_path(self._directory, kind, shard))
                 facts += [seen.st_size, seen.st_mtime_ns, listed]
-        except FileNotFoundError:
+        except OSError:
             return None
         return facts
 
@@ -57,13 +58,11 @@ class Verified:
         counts = {name: getattr(found, name) for name in ("songs", "failed", "silent", "bytes")}
         line = {"shard": found.shard, "of": state, "found": counts}
         self._lines[found.shard] = line
-        descriptor = os.open(self._directory / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
+        # What cannot be written, on a full disk, has to be read again by the next start, and no more.
+        with contextlib.suppress(OSError), (self._directory / FILE).open("ab", buffering=0) as file:
             # Begun with the end of a line, for a kill may have left half of one.
-            os.write(descriptor, f"\n{json.dumps(line)}\n".encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            file.write(f"\n{json.dumps(line)}\n".encode())
+            os.fsync(file.fileno())
 
 
 def forget(directory: Path) -> None:

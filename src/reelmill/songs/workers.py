@@ -124,14 +124,17 @@ class Workers:
             self._end_all()
             for thread in self._threads:
                 thread.join(_PATIENCE)
-            for stuck in list(self._running):
+            with self._lock:
+                running = list(self._running)
+            for stuck in running:
                 stuck.process.kill()
 
     def _end_all(self) -> None:
         with self._lock:
             self._closing = True
-            for one in self._running:
-                one.end()
+            running = list(self._running)
+        for one in running:
+            one.end()
 
     def _keep_one(self) -> None:
         """Have one process work until there is nothing left. One that is lost after it has been of use is
@@ -151,8 +154,12 @@ class Workers:
             threading.current_thread().name = f"worker process {one.process.pid}"
             try:
                 made = one.serve(self._task)
+            except BaseException as error:  # of this side: on a full disk no lease can be taken
+                self._work.fail(error)
+                return
             finally:
-                self._running.discard(one)
+                with self._lock:
+                    self._running.discard(one)
             if made is not None:
                 with self._lock:
                     self.made.add(made)

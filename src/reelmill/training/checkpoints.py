@@ -28,15 +28,12 @@ from reelmill import config, durable
 from reelmill.config import Config
 from reelmill.corpus.vocabulary import Vocabulary
 from reelmill.errors import DamagedError, RequestError
+from reelmill.layout import CHECKPOINTS, CONFIG, METRICS, STATE, checkpoint_path
 from reelmill.model import VOCABULARY, WEIGHTS, TrainedModel
 
 _log = logging.getLogger(__name__)
 
-DIRECTORY = "checkpoints"
-CONFIG = "config.yaml"
-METRICS = "metrics.jsonl"
 OPTIMIZER = "optimizer.pt"
-STATE = "state.json"
 _NAME = re.compile(r"step-(\d{6,})")
 
 
@@ -74,14 +71,9 @@ def copied(value: Any) -> Any:
     return value
 
 
-def checkpoint_path(run: Path, step: int) -> Path:
-    """Where the checkpoint after ``step`` steps lies."""
-    return run / DIRECTORY / f"step-{step:06d}"
-
-
 def checkpoint_steps(run: Path) -> list[int]:
     """The steps of the checkpoints there are, in order, good or not."""
-    found = (_NAME.fullmatch(path.name) for path in (run / DIRECTORY).glob("step-*"))
+    found = (_NAME.fullmatch(path.name) for path in (run / CHECKPOINTS).glob("step-*"))
     return sorted(int(match[1]) for match in found if match)
 
 
@@ -217,7 +209,7 @@ def newest_intact(run: Path, set_aside: bool = False) -> Checkpoint | None:
 
 def clean_temporaries(run: Path) -> None:
     """Remove what a killed writer left half done."""
-    for path in [*run.glob(".*"), *(run / DIRECTORY).glob(".*")]:
+    for path in [*run.glob(".*"), *(run / CHECKPOINTS).glob(".*")]:
         if durable.is_temporary(path):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ from reelmill.training.checkpoints import Checkpoint, load_vocabulary
 from reelmill.training.encoded import EncodedTunes, encode_tunes, open_encoded, transposed_copies
 from reelmill.training.held_out import keep_test_tunes
 from reelmill.training.randomness import keyed_permutation
+
+_ABANDONED = 24 * 3600.0  # seconds since anything in it was written
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,11 @@ def _prepared(
     config: Config, run: Path, checkpoint: Checkpoint | None, corpus: BuiltCorpus, place: Path
 ) -> dict[str, str]:
     validation = _some(corpus.tunes["validation"], config.training.evaluation_tunes)
-    with tempfile.TemporaryDirectory(dir=place, prefix=".copies.partial-") as scratch:
+    _remove_abandoned(place)
+    with _scratch(place) as scratch:
         train = corpus.tunes["train"].select_columns(["text"])
         if config.training.transpose:
-            train = transposed_copies(train, Path(scratch) / "copies.arrow", config.corpus.num_proc)
+            train = transposed_copies(train, scratch / "copies.arrow", config.corpus.num_proc)
         if checkpoint is None:
             vocabulary = Vocabulary.from_texts(text for copies in _copies(train) for text in copies)
             vocabulary.save(run / VOCABULARY)
@@ -74,6 +79,26 @@ def _prepared(
             "put the old ones back (corpus.source), or use another run directory"
         )
     return directories
+
+
+@contextlib.contextmanager
+def _scratch(place: Path) -> Iterator[Path]:
+    scratch = durable.temporary(place / "copies")
+    scratch.mkdir()
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Remove what killed preparations left. Other runs may be preparing here, so not what is young."""
+    for path in place.iterdir():
+        if durable.is_temporary(path):
+            with contextlib.suppress(FileNotFoundError):  # somebody else is removing it
+                newest = max(item.stat().st_mtime for item in (path, *path.rglob("*")))
+                if time.time() - newest > _ABANDONED:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def open_data(run: Path, directories: dict[str, str]) -> TrainingData:

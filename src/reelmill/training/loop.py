@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ from reelmill import durable
 from reelmill.config import Config
 from reelmill.errors import RequestError
 from reelmill.heap import keep_freed_memory
+from reelmill.layout import STATE, checkpoint_path
 from reelmill.model import (
     VOCABULARY,
     WEIGHTS,
@@ -37,7 +39,6 @@ from reelmill.training.checkpoints import (
     Checkpoint,
     CheckpointWriter,
     Snapshot,
-    checkpoint_path,
     copied,
     newest_intact,
     read_tensors,
@@ -67,7 +68,7 @@ def train(config: Config, run: Path, deadline: float | None = None) -> TrainingR
 
     Goes on from the newest intact checkpoint, whatever the number of processes was. ``deadline`` is in
     seconds since 1970. Raises RequestError for settings that cannot be, for a directory that is not a run's,
-    is in use or belongs to other settings, and for a full disk.
+    is in use or belongs to other settings, for a full disk, and where the loss is no number any more.
     """
     _check(config.training)
     with (
@@ -258,9 +259,11 @@ class Trainer:
                 bits = self.evaluate()
             if bits is None:
                 return False
+            self._refuse_divergence(bits, "validation loss")
             progress.take_evaluation(bits, settings.patience)
             values = {"validation_bits_per_char": bits}
         if last or values or step % settings.log_every == 0:
+            self._refuse_divergence(self.window.nats, "loss")
             values = {**self._means(), **values}
             if self.log is not None:
                 self.log.write(step, values, progress.best_bits_per_char)
@@ -287,6 +290,7 @@ class Trainer:
     def save(self) -> None:
         """Have a checkpoint written, unless the last one says the same."""
         self.progress.window_loss = self.window.nats
+        self._refuse_divergence(self.progress.window_loss, "loss")
         self.progress.window_characters = self.window.characters
         state = asdict(self.progress)
         if state == self.saved_state:
@@ -307,6 +311,16 @@ class Trainer:
             Snapshot(self.progress.step, copied(weights_of(self.network)), copied(tensors), state),
             self.progress.best_step,
         )
+
+    def _refuse_divergence(self, value: float, name: str) -> None:
+        """RequestError, the same in all processes, where ``value`` is no number any more."""
+        if not math.isfinite(value):
+            raise RequestError(
+                f"{self.run}: the {name} is {value} at step {self.progress.step}: training diverged, with "
+                f"training.learning_rate = {self.settings.learning_rate}, training.clip_norm = "
+                f"{self.settings.clip_norm} and training.precision = {self.settings.precision!r}. "
+                "Train another run with a smaller rate or norm"
+            )
 
     def _wait_until_written(self) -> None:
         with advising(self.run):
@@ -366,4 +380,4 @@ def _check(settings: TrainingSettings) -> None:
 def _trusted(run: Path, step: int) -> Checkpoint:
     """A checkpoint that the first process has verified."""
     path = checkpoint_path(run, step)
-    return Checkpoint(path, step, durable.read_json(path / "state.json"))
+    return Checkpoint(path, step, durable.read_json(path / STATE))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from reelmill.layout import is_finished
 from reelmill.training.checkpoints import Checkpoint
 from reelmill.training.settings import TrainingSettings
 
@@ -53,8 +54,8 @@ class Progress:
         self.stopped_early = bool(patience) and self.evaluations_without_better >= patience
 
     def is_end(self, settings: TrainingSettings) -> bool:
-        """Whether ``settings`` ask for nothing more; steps may have been added since the run was finished."""
-        return self.finished and (self.stopped_early or self.step >= settings.steps)
+        """Whether ``settings`` ask for nothing more."""
+        return is_finished(asdict(self), self.step, settings.steps)
 
     def result(self, stopped_by: str = "") -> TrainingResult:
         """What ``train`` returns."""

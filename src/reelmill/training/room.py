@@ -11,7 +11,8 @@ from typing import Any
 from reelmill import durable
 from reelmill.durable import FullDiskError
 from reelmill.errors import DamagedError
-from reelmill.training.checkpoints import DIRECTORY, STATE, checkpoint_path, checkpoint_steps
+from reelmill.layout import CHECKPOINTS, STATE, checkpoint_path
+from reelmill.training.checkpoints import checkpoint_steps
 
 
 @contextlib.contextmanager
@@ -26,12 +27,13 @@ def advising(run: Path) -> Iterator[None]:
 
 
 def _advice(run: Path) -> str:
-    old = [*_older_checkpoints(run), *sorted((run / DIRECTORY).glob("step-*.damaged-*"))]
+    old = [*_older_checkpoints(run), *sorted((run / CHECKPOINTS).glob("step-*.damaged-*"))]
     parts = [f" ({_megabytes(shutil.disk_usage(run).free)} are left)."]
     if old:
         listed = ", ".join(f"{path.name} ({_megabytes(_bytes(path))})" for path in old)
         parts.append(
-            f" Not needed to go on, in {run / DIRECTORY}: {listed}; training.keep_checkpoints=1 keeps fewer."
+            f" Not needed to go on, in {run / CHECKPOINTS}: {listed}; "
+            "training.keep_checkpoints=1 keeps fewer."
         )
     parts.append(f" `reelmill clean {run}` removes what kills and damage left")
     return "".join(parts)

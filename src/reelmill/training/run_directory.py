@@ -10,7 +10,8 @@ from reelmill import config as configuration
 from reelmill import durable
 from reelmill.config import Config
 from reelmill.errors import RequestError
-from reelmill.training.checkpoints import CONFIG, DIRECTORY, METRICS, checkpoint_steps, clean_temporaries
+from reelmill.layout import CHECKPOINTS, CONFIG, is_run, is_songs
+from reelmill.training.checkpoints import checkpoint_steps, clean_temporaries
 from reelmill.training.lock import held_lock
 
 _SECTIONS = ("corpus", "model", "training")
@@ -26,7 +27,7 @@ def opened_run(config: Config, run: Path) -> Iterator[None]:
     """
     _check_place(run)
     try:
-        (run / DIRECTORY).mkdir(parents=True, exist_ok=True)
+        (run / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         durable.raise_explained(error, run)
     with held_lock(run):
@@ -47,11 +48,10 @@ def refuse_other_settings(config: Config, run: Path) -> None:
 def _check_place(run: Path) -> None:
     if run.exists() and not run.is_dir():
         raise RequestError(f"{run}: a file, not a run directory")
-    if (run / "plan.json").exists():
+    if is_songs(run):
         raise RequestError(f"{run}: a songs directory, not a run; choose another place for the run")
-    ours = {CONFIG, DIRECTORY, METRICS, "logs", "comet", "jobs"}
-    found = {path.name for path in run.iterdir() if not path.name.startswith(".")} if run.is_dir() else set()
-    if found and not found & ours:
+    found = [path.name for path in run.iterdir() if not path.name.startswith(".")] if run.is_dir() else []
+    if found and not is_run(run):
         raise RequestError(f"{run}: holds {min(found)!r} and is not a run; choose an empty or new directory")
 
 

@@ -15,16 +15,23 @@ from reelmill.model import TrainedModel
 _log = logging.getLogger(__name__)
 
 
-def sample_song(model: TrainedModel, config: Config, step: int) -> tuple[str, npt.NDArray[np.int16] | None]:
+def sample_song(
+    model: TrainedModel, config: Config, step: int
+) -> tuple[str, npt.NDArray[np.int16] | None] | None:
     """(ABC text, samples [time, channels] or None if it cannot be played), prompted like the first song.
 
-    A function of the model, the settings and the step.
+    A function of the model, the settings and the step. None, with a warning, where these settings sample
+    nothing here, as ``generate`` would say.
     """
     from reelmill.sampling.engine import Attempt, Engine
 
     settings = dataclasses.replace(config.sampling, slots=1)
-    engine = Engine(model, settings, config.training.seed)
-    engine.submit(Attempt(step, prompt=next(iter(config.songs.prompts), "")))
+    try:
+        engine = Engine(model, settings, config.training.seed)
+        engine.submit(Attempt(step, prompt=next(iter(config.songs.prompts), "")))
+    except (RequestError, ValueError) as error:
+        _log.warning("no sample song: %s", error)
+        return None
     abc = engine.step()[0].text
     return abc, _played(abc, config)
 

@@ -9,10 +9,10 @@ from tqdm import tqdm
 
 from reelmill import config as configuration
 from reelmill.config import Config
+from reelmill.layout import METRICS
 from reelmill.model import TrainedModel
 from reelmill.tracking.comet import Publisher
 from reelmill.tracking.metrics import MetricsLog
-from reelmill.training.checkpoints import METRICS
 from reelmill.training.samples import sample_song
 
 Values = dict[str, float | int | str]
@@ -51,8 +51,8 @@ class TrainingLog:
 
     def publish_song(self, model: TrainedModel, step: int) -> None:
         """Have the model of ``step`` make a song, for Comet."""
-        abc, samples = sample_song(model, self.config, step)
-        self.publisher.log_song(f"sample-{step:06d}", abc, samples, step, self.config.audio.sample_rate)
+        if song := sample_song(model, self.config, step):
+            self.publisher.log_song(f"sample-{step:06d}", *song, step, self.config.audio.sample_rate)
 
     def close(self, finished: bool) -> None:
         """Send what is left. A stop leaves little time for it; the next start sends the rest."""
