@@ -21,7 +21,8 @@ from reelmill.cluster.doctor import Finding
 from reelmill.cluster.probe import probes_of
 from reelmill.cluster.settings import ClusterSettings, load_clusters
 from reelmill.errors import RequestError
-from reelmill.songs.disk import disk_of_settings, size_text
+from reelmill.room import size_text
+from reelmill.songs.disk import foretell_disk
 
 TWO = ClusterSettings(nodes=2)
 GPUS = ClusterSettings(tasks_per_node=2, gpus_per_node=2)
@@ -65,7 +66,7 @@ def test_a_disk_mounted_for_reading_cannot_be_written(tmp_path: Path, can_mount:
 def test_a_small_disk_has_no_room(tmp_path: Path, can_mount: None) -> None:
     code, found = examined(tmp_path / "disk" / "runs", mount="-o size=1m", at=tmp_path / "disk")
     assert (code, found["disk"].state) == (1, "ok")
-    assert_wrong(found["disk room"], "0.0 GB free", "reelmill clean")
+    assert_wrong(found["disk room"], "1.0 MB free of 5.0 GB", "reelmill clean")
 
 
 def test_songs_that_do_not_fit_the_disk(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_songs_that_do_not_fit_the_disk(tmp_path: Path) -> None:
     code, found = examined(tmp_path, *command)
     assert code == 1
     assert_wrong(found["disk for songs"], "1,000,000,000,000 songs with sound take about", "--no-audio")
-    stated = disk_of_settings(config.load(tmp_path / "recipe.yaml", ["audio.channels=1"]), 10**12)
+    stated = foretell_disk(config.load(tmp_path / "recipe.yaml", ["audio.channels=1"]), 10**12).total
     assert size_text(stated) in found["disk for songs"].seen
 
 
@@ -82,7 +83,7 @@ def test_songs_that_fit_the_disk_are_stated_too(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("")  # as in a run
     _, found = examined(tmp_path, "--songs", "10", str(tmp_path), "--no-audio")
     assert found["disk for songs"].state == "ok"
-    assert size_text(disk_of_settings(config.load(), 10, audio=False)) in found["disk for songs"].seen
+    assert size_text(foretell_disk(config.load(), 10, audio=False).total) in found["disk for songs"].seen
 
 
 @pytest.mark.parametrize("arguments", [["--songs", "0"], ["audio.format=flac"], ["--songs", "1", "no.yaml"]])

@@ -30,6 +30,7 @@ def cluster(slurm_of_our_own: None) -> Iterator[DevCluster]:
     os.environ.update(
         REELMILL_DEVCLUSTER_PORT=str(free_ports(15)),
         REELMILL_DEVCLUSTER_DEFAULT="0",
+        REELMILL_DEVCLUSTER_MAX_ARRAY="5",  # so that six tasks are two arrays
         SLURM_CONF=str(directory / "slurm.conf"),
         OMP_NUM_THREADS="1",
     )

@@ -18,6 +18,7 @@ from reelmill.cluster.requeue import read_journal
 from reelmill.cluster.songs_status import songs_status
 from reelmill.cluster.submission import submissions
 from reelmill.songs.generate import generate
+from reelmill.songs.leases import read_leases
 from reelmill.songs.plan import plan_path
 from reelmill.songs.shards import shard_numbers
 from reelmill.songs.verify import verify
@@ -75,6 +76,33 @@ def test_a_night_with_a_preemption_and_a_lost_node(cluster: DevCluster, recipe: 
     generate(run, undisturbed, songs=400, progress=False)
     for tar in sorted(undisturbed.glob("*/*.tar")):
         assert durable.sha256(songs / tar.relative_to(undisturbed)) == durable.sha256(tar)
+
+
+def test_an_array_in_parts_goes_on_after_a_preemption_and_keeps_what_is_made(
+    cluster: DevCluster, recipe: Path, tmp_path: Path
+) -> None:
+    run, songs = tmp_path / "run", tmp_path / "songs"
+    command = [sys.executable, "-m", "reelmill.cli", "train", recipe, "--run", run, "training.steps=60"]
+    subprocess.run(list(map(str, command)), check=True, timeout=300, cwd=ROOT)
+    file = tmp_path / "cluster.yaml"
+    limits = {"time": "0:10:00", "warning": 30, "generate": {"array_parallelism": 2}}
+    file.write_text(yaml.safe_dump({"partition": "main", **limits}))
+    start_job("generate", run, "--songs", 600, "--out", songs, "--tasks", 6, "--cluster", file)
+    jobs = {item["stage"]: item["jobs"] for item in submissions(songs)}
+    assert (len(jobs["generate"]), len(jobs["collect"])) == (2, 1)
+
+    wait_until(lambda: len(shard_numbers(songs, "audio")) >= 3, "the first shards", 300)
+    node = cluster.slurm("scontrol", "show", "hostnames", _nodes(cluster, ",".join(jobs["generate"])))
+    cluster.slurm(
+        "srun", "--partition=high", f"--nodelist={node.split()[0]}", "--exclusive", "--time=1", "true"
+    )
+    made = {path: path.read_bytes() for path in songs.glob("audio/shard-*.json")}
+    assert cluster.wait_for_end(jobs["collect"][0], 400) == "COMPLETED"
+
+    assert _restarts(songs) > 0
+    assert len(made) < 60, "all was made before the preemption"
+    assert {path: path.read_bytes() for path in made} == made
+    assert verify(songs).intact and not read_leases(songs)
 
 
 def test_a_chain_whose_training_fails_ends_with_a_clear_state(
@@ -153,7 +181,7 @@ def _nodes(cluster: DevCluster, job: str) -> str:
 
 
 def _restarts(directory: Path) -> int:
-    journals = (directory / "logs" / "submissions").glob("*/journal-*.jsonl")
+    journals = (directory / "logs" / "submissions").rglob("journal-*.jsonl")
     return sum(
         event["event"] == "start" and event["restart"] > 0
         for path in journals

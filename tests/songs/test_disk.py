@@ -15,7 +15,7 @@ from reelmill.corpus.build import load_or_build
 from reelmill.corpus.settings import CorpusSettings
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.songs.attempt import judge
-from reelmill.songs.disk import CHARACTERS, disk_of_settings, foretell_disk
+from reelmill.songs.disk import CHARACTERS, foretell_disk
 from reelmill.songs.song import Song, text_members
 
 TUNE = "X:1\nT:Reel\nM:4/4\nL:1/8\nK:G\n|:" + "GABG d2BG|ABcA dcBA|" * 6 + ":|\n"
@@ -45,8 +45,7 @@ def test_a_song_takes_about_what_was_foretold(audio: AudioSettings, tmp_path: Pa
     sound = len(encode(renderer(audio).render(attempt.data), audio))
     assert foretold.text == pytest.approx(1000 * text, rel=0.5)
     assert foretold.audio == pytest.approx(1000 * sound, rel=0.5)
-    assert disk_of_settings(config, 1000) == foretold.total
-    assert disk_of_settings(config, 1000, audio=False) == foretold.text
+    assert foretell_disk(config, 1000, audio=False).total == foretold.text
 
 
 def test_a_built_corpus_says_how_long_songs_will_be(tmp_path: Path) -> None:

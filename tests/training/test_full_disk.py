@@ -87,7 +87,7 @@ def test_what_may_go_is_named_with_its_size(configured, undisturbed, small_disk,
     with pytest.raises(RequestError) as error:
         train(configured(), run)
     message = str(error.value)
-    old = re.findall(r"step-(\d{6}) \((\d+\.\d) MB\)", message)
+    old = re.findall(r"step-(\d{6}) \((\d+) kB\)", message)
     assert old and all(float(size) > 0 for _, size in old)
     state = newest_intact(run).state
     assert not {state["step"], state["best_step"]} & {int(step) for step, _ in old}

@@ -21,6 +21,7 @@ from reelmill.cluster import queue
 from reelmill.cluster.submission import code_directory, submissions
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.layout import CHECKPOINTS, is_run, is_songs
+from reelmill.room import size_text
 from reelmill.songs.leases import read_leases
 from reelmill.training.lock import live_holder
 
@@ -60,9 +61,9 @@ class Leftovers:
 
     def describe(self) -> str:
         """Lines for a person."""
-        lines = [f"{WORDS[item.kind]:<31}{size(item.bytes):>9}  {item.path}" for item in self.found]
+        lines = [f"{WORDS[item.kind]:<31}{size_text(item.bytes):>9}  {item.path}" for item in self.found]
         lines += [f"stays: {reason}" for reason in self.kept]
-        total = f"{len(self.found)} to remove, {size(self.bytes)}" if self.found else "nothing to remove"
+        total = f"{len(self.found)} to remove, {size_text(self.bytes)}" if self.found else "nothing to remove"
         return "\n".join([*lines, f"{self.directory}: {total}"])
 
     def to_json(self) -> dict[str, Any]:
@@ -122,14 +123,6 @@ def _remove(path: Path, kind: Kind, now: float) -> None:
         doomed.rename(path)  # a submission has come for it just now
         return
     shutil.rmtree(doomed)
-
-
-def size(count: int) -> str:
-    """Bytes in words: 0 B, 12 kB, 3.4 MB, 1.2 GB."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6)):
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}"
-    return f"{count / 1000:.0f} kB" if count >= 1000 else f"{count} B"
 
 
 def _leases(songs: Path) -> Iterator[Leftover]:

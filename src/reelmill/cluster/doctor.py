@@ -8,7 +8,6 @@ from __future__ import annotations
 import configparser
 import importlib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from reelmill.cluster.disks import Disks, disk_problem, disks_here
 from reelmill.cluster.settings import ClusterSettings, Stage, load_clusters
 from reelmill.config import Config
 from reelmill.errors import IncompleteError, RequestError
-from reelmill.songs.disk import TAKE_LESS, disk_of_settings, size_text
+from reelmill.room import existing, free_bytes, size_text
+from reelmill.songs.disk import TAKE_LESS, foretell_disk
 
 PACKAGES = ("torch", "accelerate", "datasets", "safetensors", "submitit", "symusic", "soundfile", "comet_ml")
 ROOM = 5 * 10**9
@@ -127,7 +127,7 @@ def import_problem(name: str) -> str:
 
 def disk(place: Path) -> Finding:
     """Whether runs can be written at ``place``: a file is, and goes again."""
-    exists = _existing(place)
+    exists = existing(place)
     try:
         with tempfile.TemporaryFile(dir=exists) as file:
             file.write(b"reelmill")
@@ -143,23 +143,22 @@ def disk(place: Path) -> Finding:
 
 def disk_room(place: Path, room: int = ROOM) -> Finding:
     """Whether there is room for runs at ``place``."""
-    exists = _existing(place)
-    free = shutil.disk_usage(exists).free
+    exists, free = existing(place), free_bytes(place)
     if free < room:
         return Finding(
             "disk room",
             "wrong",
-            f"{exists}: {free / 1e9:.1f} GB free of {room / 1e9:.1f} GB wanted",
+            f"{exists}: {size_text(free)} free of {size_text(room)} wanted",
             "delete runs you no longer need, have `reelmill clean RUN` remove what kills left in the others, "
             "or use a roomier disk",
         )
-    return Finding("disk room", "ok", f"{exists}: {free / 1e9:.0f} GB free")
+    return Finding("disk room", "ok", f"{exists}: {size_text(free)} free")
 
 
 def disk_for_songs(songs: SongsToCome, place: Path) -> Finding:
     """Whether there is room for ``songs`` at ``place``, as their settings foretell."""
-    taken = disk_of_settings(songs.config, songs.songs, songs.audio)
-    free = shutil.disk_usage(_existing(place)).free
+    taken = foretell_disk(songs.config, songs.songs, songs.audio).total
+    free = free_bytes(place)
     kinds = "with sound" if songs.audio else "without sound"
     seen = (
         f"{songs.songs:,} songs {kinds} take about {size_text(taken)}; {size_text(free)} are free at {place}"
@@ -167,10 +166,6 @@ def disk_for_songs(songs: SongsToCome, place: Path) -> Finding:
     if taken > free:
         return Finding("disk for songs", "wrong", seen, f"use a roomier disk, or fewer songs; {TAKE_LESS}")
     return Finding("disk for songs", "ok", seen)
-
-
-def _existing(place: Path) -> Path:
-    return next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
 
 
 def abc2midi() -> Finding:

@@ -7,7 +7,6 @@ rendered with symusic. ``estimate`` measures a model's own songs instead.
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from reelmill.audio.settings import AudioSettings
 from reelmill.config import Config
 from reelmill.corpus.settings import CorpusSettings
 from reelmill.errors import DamagedError
+from reelmill.room import free_bytes, size_text
 from reelmill.songs.shards import KINDS, Kind
 
 CHARACTERS = 215  # of a tune of ``irish``, on average
@@ -42,11 +42,6 @@ class Disk:
     def total(self) -> int:
         """Bytes of both."""
         return self.text + self.audio
-
-
-def disk_of_settings(config: Config, songs: int, audio: bool = True) -> int:
-    """Bytes that ``songs`` songs of these settings will take; see ``foretell_disk``."""
-    return foretell_disk(config, songs, audio).total
 
 
 def foretell_disk(config: Config, songs: int, audio: bool = True) -> Disk:
@@ -79,19 +74,6 @@ def describe_disk(directory: Path, songs: int, disk: Disk, basis: str) -> str:
     line += f", of which {size_text(there)} are there" if there else ""
     line += f"; {size_text(free)} are free at {directory}"
     return line if disk.total - there < free else f"{line}: that does not fit; {TAKE_LESS}"
-
-
-def free_bytes(place: Path) -> int:
-    """Free bytes of the disk that ``place`` lies on, or will lie on."""
-    place = place.absolute()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free
-
-
-def size_text(size: int) -> str:
-    """A number of bytes for a person."""
-    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
 
 
 def _tar_sizes(directory: Path, kind: Kind) -> list[int]:

@@ -12,11 +12,12 @@ from reelmill import config as configuration
 from reelmill.audio.encode import extension
 from reelmill.config import Config
 from reelmill.model import TrainedModel
+from reelmill.room import free_bytes, size_text
 from reelmill.sampling.engine import Engine
 from reelmill.songs.attempt import TIERS
 from reelmill.songs.audit import make_songs
 from reelmill.songs.chains import Chains
-from reelmill.songs.disk import TAKE_LESS, Disk, free_bytes, size_text
+from reelmill.songs.disk import TAKE_LESS, Disk
 from reelmill.songs.generate import check_count, check_prompts, look_ahead
 from reelmill.songs.plan import Plan
 from reelmill.songs.pool import Pool

@@ -12,6 +12,7 @@ from reelmill import durable
 from reelmill.audio.encode import extension
 from reelmill.config import Config
 from reelmill.model import TrainedModel
+from reelmill.room import size_text
 from reelmill.sampling.engine import sampling_device
 from reelmill.songs import resources
 from reelmill.songs.leases import Leases, read_lease
@@ -94,12 +95,12 @@ def _fitting(workers: int) -> int:
     fitting = max(1, min(workers, free // _NEED))
     if fitting < workers:
         _log.warning(
-            "%d of %d processors get a worker: %.1f GB of memory are free, and one may take %.1f GB "
+            "%d of %d processors get a worker: %s of memory are free, and one may take %s "
             "(songs.workers sets another number)",
             fitting,
             workers,
-            free / 1e9,
-            _NEED / 1e9,
+            size_text(free),
+            size_text(_NEED),
         )
     return fitting
 

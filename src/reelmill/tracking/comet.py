@@ -80,7 +80,7 @@ class Publisher:
         self._put(name, "song", step, {"abc": abc, "audio": audio}, rate)
 
     def log_table(self, path: Path, step: int = 0) -> None:
-        """Publish a table (.csv, or .html, which also fills Comet's HTML panel)."""
+        """Publish a table, a .csv file."""
         self._put(path.stem, "table", step, {"table": path}, 0)
 
     def close(self, timeout: float = 60, archive: bool = True) -> Path | None:

@@ -176,8 +176,6 @@ def _deliver_media(comet: Any, item: Media) -> None:
         )
     if "table" in item.files:
         path = item.files["table"]
-        if path.suffix == ".html":
-            comet.log_html(path.read_text(encoding="utf-8"))
         comet.log_asset(str(path), file_name=f"{item.name}{path.suffix}", overwrite=True, step=item.step)
 
 

@@ -45,11 +45,11 @@ from reelmill.training.checkpoints import (
 )
 from reelmill.training.data import TrainingData, open_data, prepare_data
 from reelmill.training.exchange import Exchange
+from reelmill.training.full_disk import advising
 from reelmill.training.gradients import OrderedSum, shares
 from reelmill.training.held_out import TEST_TUNES
 from reelmill.training.plan import IGNORED, Batch, Streams, make_plan
 from reelmill.training.progress import Progress, TrainingResult
-from reelmill.training.room import advising
 from reelmill.training.run_directory import opened_run
 from reelmill.training.schedule import learning_rate
 from reelmill.training.settings import TrainingSettings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from reelmill import durable
 from reelmill.durable import FullDiskError
 from reelmill.errors import DamagedError
 from reelmill.layout import CHECKPOINTS, STATE, checkpoint_path
+from reelmill.room import free_bytes, size_text
 from reelmill.training.checkpoints import checkpoint_steps
 
 
@@ -28,9 +28,9 @@ def advising(run: Path) -> Iterator[None]:
 
 def _advice(run: Path) -> str:
     old = [*_older_checkpoints(run), *sorted((run / CHECKPOINTS).glob("step-*.damaged-*"))]
-    parts = [f" ({_megabytes(shutil.disk_usage(run).free)} are left)."]
+    parts = [f" ({size_text(free_bytes(run))} are left)."]
     if old:
-        listed = ", ".join(f"{path.name} ({_megabytes(_bytes(path))})" for path in old)
+        listed = ", ".join(f"{path.name} ({size_text(_bytes(path))})" for path in old)
         parts.append(
             f" Not needed to go on, in {run / CHECKPOINTS}: {listed}; "
             "training.keep_checkpoints=1 keeps fewer."
@@ -58,7 +58,3 @@ def _is_beside(path: Path, run: Path) -> bool:
 
 def _bytes(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
