@@ -267,6 +267,14 @@ def test_a_second_nights_settings_are_tonights(
     assert config.differences(plan.config(), tonight, SECTIONS) == []
 
 
+def test_more_tasks_than_shards_are_told(slurm: Slurm, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generate_on_cluster(songs(run, tasks=5), clusters())
+    assert (
+        "16 songs are 2 shards (songs.songs_per_shard = 8), so 3 tasks will find nothing"
+        in capsys.readouterr().err
+    )
+
+
 def test_sound_that_somebody_else_is_adding_is_left_to_them(slurm: Slurm, run: Path, tmp_path: Path) -> None:
     generate_on_cluster(songs(run), clusters())
     queued = len(slurm.submitted)

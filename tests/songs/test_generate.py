@@ -51,6 +51,11 @@ def test_failing_ids_are_declared_and_final(
     assert tars(out) == before
 
 
+def test_a_run_without_a_place_for_its_songs(run: Path) -> None:
+    with pytest.raises(RequestError, match="--out DIR says where its songs are"):
+        generate(run, songs=3, progress=False)
+
+
 def test_songs_that_cannot_be_heard_are_declared(run: Path, tmp_path: Path) -> None:
     """Cut off within the header, every song is without a note."""
     out = tmp_path / "songs"

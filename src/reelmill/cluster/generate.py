@@ -25,7 +25,7 @@ from reelmill.cluster.local import run_here
 from reelmill.cluster.planned import planned, planned_by, refuse_earlier_plan, refuse_other_plan
 from reelmill.cluster.requirements import refuse_unmakeable, refuse_unseen
 from reelmill.cluster.settings import ClusterSettings, Stage
-from reelmill.cluster.songs_request import Songs, disk_line, made_as, run_settings, songs_of
+from reelmill.cluster.songs_request import Songs, disk_line, made_as, run_settings, say_idle, songs_of
 from reelmill.cluster.submission import (
     JOB,
     Request,
@@ -50,6 +50,7 @@ def generate_on_cluster(songs: Songs, clusters: Clusters) -> list[Submission]:
     """
     config = run_settings(songs)
     songs = made_as(config, songs)
+    say_idle(songs, config)
     print(disk_line(songs, config, clusters["generate"], trained=True), file=sys.stderr)
     if clusters["generate"].scheduler == "local":
         plan_songs(songs.run, songs.out, songs.songs, songs.seed, songs.audio, songs.overrides)
@@ -71,6 +72,7 @@ def overnight(settings: Config, songs: Songs, clusters: Clusters) -> list[Submis
     refuse_another_run(settings, songs.run)
     refuse_earlier_plan(songs.out, settings, songs.songs, songs.seed)
     songs = made_as(settings, songs)
+    say_idle(songs, settings)
     if clusters["train"].scheduler == "local":
         if not finished(songs.run, settings.training.steps):
             build_corpus(settings)

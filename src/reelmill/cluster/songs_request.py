@@ -72,6 +72,17 @@ def disk_line(songs: Songs, config: Config, settings: ClusterSettings, trained: 
     return f"{line}; {found.failures_text}" if found.failures_text else line
 
 
+def say_idle(songs: Songs, config: Config) -> None:
+    """Tell a person who asks for more tasks than there are shards."""
+    shards = -(-songs.songs // config.songs.songs_per_shard)
+    if songs.tasks > shards:
+        print(
+            f"--tasks {songs.tasks}: {songs.songs:,} songs are {shards} shards (songs.songs_per_shard = "
+            f"{config.songs.songs_per_shard}), so {songs.tasks - shards} tasks will find nothing to do",
+            file=sys.stderr,
+        )
+
+
 def run_settings(songs: Songs) -> Config:
     """The settings that songs of a trained run will have."""
     from reelmill.training.checkpoints import run_config

@@ -10,6 +10,7 @@ from pathlib import Path
 from reelmill import config as configuration
 from reelmill.config import Config
 from reelmill.errors import DamagedError, RequestError
+from reelmill.layout import is_run
 from reelmill.model import TrainedModel
 from reelmill.songs.keepsake import keep_model, kept_model, model_hash
 from reelmill.songs.outcome import Outcome
@@ -97,6 +98,10 @@ def _asked(
     if checkpoint is not None:
         raise RequestError(f"--checkpoint {checkpoint}: {directory} has its own copy of the model")
     if not plan_path(directory).is_file():
+        if is_run(directory):
+            raise RequestError(
+                f"{directory}: a run, not a songs directory; --out DIR says where its songs are to lie"
+            )
         raise RequestError(
             f"{directory}: not a songs directory (no plan.json); "
             "to make one of a run: reelmill generate RUN --songs N --out DIR"

@@ -80,12 +80,18 @@ class Outcome:
             tiers = ("ended", "headers", "midi", "bars")
             passed = ", ".join(f"{tier} {self.attempts[tier] / self.attempts['made']:.1%}" for tier in tiers)
             lines.append(f"{self.attempts['made']} attempts: {passed}")
-        made = f"{len(self.made)} shards made in {self.seconds:.1f} s" if self.made else "nothing was missing"
+        made = "nothing was missing"
+        if self.made:
+            made = f"{_shards(len(self.made))} made in {self.seconds:.1f} s"
         if not self.made and not self.complete:
             made = "no shard made"
-        lines.append(made + (f"; {self.remaining} shards remain" if self.remaining else ""))
+        lines.append(made + (f"; to come: {_shards(self.remaining)}" if self.remaining else ""))
         lines += [f"not made: {fault}" for fault in self.faults]
         return "\n".join(lines)
+
+
+def _shards(count: int) -> str:
+    return f"{count} shard{'' if count == 1 else 's'}"
 
 
 def _reasons(failures: dict[int, str]) -> str:
