@@ -107,6 +107,17 @@ def creating_directory(path: Path, facts: dict[str, Any] | None = None) -> Itera
         raise_explained(error, path)
 
 
+@contextlib.contextmanager
+def scratch(directory: Path) -> Iterator[Path]:
+    """A temporary directory in ``directory`` for intermediate results; it goes when the block ends."""
+    path = temporary(directory / "scratch")
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def verify_directory(path: Path) -> dict[str, Any]:
     """The manifest of ``path`` if every file it lists is there with its size and hash.
 

@@ -253,12 +253,8 @@ def _scratch(directory: Path) -> Iterator[Path]:
     for path in directory.iterdir():
         if durable.is_temporary(path):
             shutil.rmtree(path, ignore_errors=True)
-    scratch = durable.temporary(directory / "scratch")
-    scratch.mkdir()
-    try:
+    with durable.scratch(directory) as scratch:
         yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ def _prepared(
 ) -> dict[str, str]:
     validation = _some(corpus.tunes["validation"], config.training.evaluation_tunes)
     _remove_abandoned(place)
-    with _scratch(place) as scratch:
+    with durable.scratch(place) as scratch:
         train = corpus.tunes["train"].select_columns(["text"])
         if config.training.transpose:
             train = transposed_copies(train, scratch / "copies.arrow", config.corpus.num_proc)
@@ -79,16 +79,6 @@ def _prepared(
             "put the old ones back (corpus.source), or use another run directory"
         )
     return directories
-
-
-@contextlib.contextmanager
-def _scratch(place: Path) -> Iterator[Path]:
-    scratch = durable.temporary(place / "copies")
-    scratch.mkdir()
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _remove_abandoned(place: Path) -> None:
