@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from reelmill.corpus.vocabulary import Vocabulary
 from reelmill.errors import DamagedError, RequestError
-from reelmill.model import CharLSTM, DropoutKey, TrainedModel, dropout_mask, new_network
+from reelmill.model import TrainedModel, dropout_masks, new_network
 from reelmill.training.settings import ModelSettings
 
 SMALL = ModelSettings(embedding_size=12, hidden_size=16, layers=2, dropout=0.4)
@@ -20,6 +20,10 @@ VOCABULARY = Vocabulary.from_texts(["X:1\nK:D\nDEFG|\n"])
 def small_model(**changes):
     settings = dataclasses.replace(SMALL, **changes)
     return TrainedModel(new_network(settings, VOCABULARY.size, seed=3), VOCABULARY, settings)
+
+
+def masks(settings, seed, step, rows):
+    return [torch.from_numpy(mask) for mask in dropout_masks(settings, seed, step, rows)]
 
 
 def some_characters(batch, time):
@@ -57,33 +61,32 @@ def test_initial_weights_depend_on_the_seed_alone():
 def test_dropout_of_a_row_does_not_depend_on_how_the_batch_is_cut():
     network = small_model().network
     characters = some_characters(8, 11)
-    whole, _ = network(characters, dropout_key=DropoutKey(7, 3, np.arange(8)))
-    for rows in (np.arange(3), np.arange(3, 8), np.array([6, 1])):
-        part, _ = network(characters[rows], dropout_key=DropoutKey(7, 3, rows))
-        torch.testing.assert_close(part, whole[rows])
+    whole, _ = network(characters, masks=masks(SMALL, 7, 3, range(8)))
+    assert not torch.equal(whole, network(characters)[0])
+    for rows in (range(3), range(3, 8), range(6, 7)):
+        part, _ = network(characters[rows.start : rows.stop], masks=masks(SMALL, 7, 3, rows))
+        torch.testing.assert_close(part, whole[rows.start : rows.stop])
 
 
-def test_dropout_masks_are_locked_in_time_and_differ_by_everything_else():
-    network = CharLSTM(ModelSettings(embedding_size=500, hidden_size=4, dropout=0.5), 5)
-    dropped = network._drop(torch.ones(2, 6, 500), DropoutKey(1, 1, np.arange(2)), layer=0)
-    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
-    masks = [
-        dropout_mask(DropoutKey(seed, step, np.array([row])), layer, 500, 0.5).tobytes()
+def test_dropout_masks_differ_by_seed_step_row_and_layer():
+    settings = ModelSettings(embedding_size=500, hidden_size=500, dropout=0.5)
+    drawn = [
+        dropout_masks(settings, seed, step, range(row, row + 1))[layer].tobytes()
         for seed, step, row, layer in [(1, 1, 0, 0), (2, 1, 0, 0), (1, 2, 0, 0), (1, 1, 1, 0), (1, 1, 0, 1)]
     ]
-    assert len(set(masks)) == len(masks)
+    assert len(set(drawn)) == len(drawn)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_dropout_keeps_the_mean(rate):
-    mask = dropout_mask(DropoutKey(0, 0, np.arange(200)), 1, 1000, rate)
+    mask = dropout_masks(ModelSettings(hidden_size=1000, dropout=rate), 0, 0, range(200))[1]
     assert np.mean(mask == 0) == pytest.approx(rate, abs=0.005)
     assert mask.mean() == pytest.approx(1, abs=0.02)
     assert np.mean(mask == 0, axis=0).std() < 0.05  # no column is favoured
     assert np.mean(mask == 0, axis=1).std() < 0.03  # nor any row
 
 
-def test_no_dropout_without_a_key():
+def test_no_dropout_without_masks():
     network = small_model().network.train()
     characters = some_characters(2, 5)
     assert torch.equal(network(characters)[0], network(characters)[0])

@@ -73,8 +73,7 @@ def evaluate_run(run: Path, checkpoint: str | None = None, abc: Path | None = No
     the file) and ``dropped``, how many tunes of the file were dropped for which reason. Raises RequestError
     if there is nothing to score.
     """
-    from reelmill.training.checkpoints import find_checkpoint, load_model, run_config
-    from reelmill.training.held_out import read_test_tunes
+    from reelmill.runs import find_checkpoint, load_model, read_test_tunes, run_config
 
     found = find_checkpoint(run, checkpoint)
     model = load_model(run, found.name)

@@ -15,12 +15,10 @@ def exit_code(work: Callable[[], int | None]) -> int:
     """Do ``work``, which may give an exit code; its errors are said on standard error in their own words."""
     try:
         return work() or DONE
-    except RequestError as error:
-        print(f"reelmill: {error}", file=sys.stderr)
-        return WRONG_REQUEST
-    except IncompleteError as error:
-        print(f"reelmill: {error}", file=sys.stderr)
-        return NOT_COMPLETE
+    except (RequestError, IncompleteError) as error:
+        if not error.said:
+            print(f"reelmill: {error}", file=sys.stderr)
+        return WRONG_REQUEST if isinstance(error, RequestError) else NOT_COMPLETE
     except KeyboardInterrupt:
         print("reelmill: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED

@@ -8,10 +8,11 @@ generator, so a batch may be cut among processes in any way.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from reelmill import durable
 from reelmill.config import parse
 from reelmill.corpus.vocabulary import Vocabulary
 from reelmill.errors import DamagedError, RequestError
-from reelmill.training.randomness import keyed_bits
+from reelmill.randomness import keyed_bits
 from reelmill.training.settings import ModelSettings
 
 State = tuple[Tensor, Tensor]
@@ -35,14 +36,6 @@ SETTINGS = "model.json"
 VOCABULARY = "vocabulary.json"
 
 _DROPOUT_STREAM = 0x64726F70  # keeps these draws apart from others keyed by the same seed
-
-
-class DropoutKey(NamedTuple):
-    """What the masks of a forward pass are derived from: ``rows`` are row numbers in the global batch."""
-
-    seed: int
-    step: int
-    rows: npt.NDArray[np.int64]
 
 
 class CharLSTM(nn.Module):
@@ -69,20 +62,20 @@ class CharLSTM(nn.Module):
             )  # Merity et al. 2017: unit variance is too much here
 
     def forward(
-        self, characters: Tensor, state: State | None = None, dropout_key: DropoutKey | None = None
+        self, characters: Tensor, state: State | None = None, masks: Sequence[Tensor] = ()
     ) -> tuple[Tensor, State]:
         """Logits [batch, time, vocabulary] (float32) and the state after the last character.
 
-        ``characters`` is int64 [batch, time]; ``state`` is zero if None. Dropout acts only if ``dropout_key``
-        is given, whatever ``train()`` or ``eval()`` say.
+        ``characters`` is int64 [batch, time]; ``state`` is zero if None. ``masks`` are those of
+        ``dropout_masks``; without them nothing is dropped, whatever ``train()`` or ``eval()`` say.
         """
-        hidden = self._drop(self.embedding(characters), dropout_key, layer=0)
+        hidden = _dropped(self.embedding(characters), masks, 0)
         states = []
         for index, lstm in enumerate(self.layers):
             before = None if state is None else (state[0][index : index + 1], state[1][index : index + 1])
             hidden, after = lstm(hidden, before)
             states.append(after)
-            hidden = self._drop(hidden, dropout_key, layer=index + 1)
+            hidden = _dropped(hidden, masks, index + 1)
         hiddens, cells = zip(*states, strict=True)
         return self.output(hidden).float(), (torch.cat(hiddens).float(), torch.cat(cells).float())
 
@@ -92,19 +85,46 @@ class CharLSTM(nn.Module):
         device = self.embedding.weight.device
         return torch.zeros(shape, device=device), torch.zeros(shape, device=device)
 
-    def _drop(self, values: Tensor, key: DropoutKey | None, layer: int) -> Tensor:
-        if key is None or self.settings.dropout == 0:
-            return values
-        mask = dropout_mask(key, layer, values.shape[-1], self.settings.dropout)
-        return values * torch.from_numpy(mask)[:, None, :].to(values.device, values.dtype, non_blocking=True)
+
+def _dropped(values: Tensor, masks: Sequence[Tensor], place: int) -> Tensor:
+    return values * masks[place][:, None, :].to(values.dtype) if masks else values
 
 
-def dropout_mask(key: DropoutKey, layer: int, features: int, rate: float) -> npt.NDArray[np.float32]:
-    """Mask [rows, features] of 0 and 1 / (1 - ``rate``), equal on every device (float32)."""
-    rows = np.asarray(key.rows)[:, None]
-    bits = keyed_bits(_DROPOUT_STREAM, key.seed, key.step, layer, rows, np.arange(features)[None, :])
+def dropout_masks(
+    settings: ModelSettings, seed: int, step: int, rows: range
+) -> list[npt.NDArray[np.float32]]:
+    """Masks [rows, features] of 0 and 1 / (1 - dropout): of the embedding, then of each layer's output.
+
+    A function of the seed, the step and the rows' numbers in the global batch, so the same on every device
+    and however the batch is cut. A mask holds for all of a row's time. Empty without dropout.
+    """
+    if settings.dropout == 0:
+        return []
+    sizes = [settings.embedding_size] + [settings.hidden_size] * settings.layers
+    numbers = np.arange(rows.start, rows.stop)[:, None]
+    return [
+        _mask(keyed_bits(_DROPOUT_STREAM, seed, step, layer, numbers, np.arange(size)), settings.dropout)
+        for layer, size in enumerate(sizes)
+    ]
+
+
+def _mask(bits: npt.NDArray[np.uint64], rate: float) -> npt.NDArray[np.float32]:
     kept = (bits >> np.uint64(11)).astype(np.float64) >= rate * 2.0**53
     return kept.astype(np.float32) / np.float32(1 - rate)
+
+
+@contextlib.contextmanager
+def float32_as_written() -> Iterator[None]:
+    """Inside, float32 on a GPU has its 24 bits (TF32, cuDNN's default for LSTMs, has 11), and cuDNN repeats
+    its sums bit for bit.
+    """
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.deterministic, cudnn.allow_tf32, products.allow_tf32
+    cudnn.deterministic, cudnn.allow_tf32, products.allow_tf32 = True, False, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.allow_tf32, products.allow_tf32 = before
 
 
 def new_network(settings: ModelSettings, vocabulary_size: int, seed: int) -> CharLSTM:

@@ -34,7 +34,7 @@ def load_model(directory: str | Path, checkpoint: str | None = None) -> TrainedM
     """The model of a run (its best checkpoint unless one is named) or of a songs directory, on the CPU."""
     from reelmill.layout import is_songs
     from reelmill.model import TrainedModel
-    from reelmill.training.checkpoints import load_model as load_checkpoint
+    from reelmill.runs import load_model as load_checkpoint
 
     directory = Path(directory)
     if is_songs(directory):

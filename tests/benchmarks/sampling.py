@@ -31,11 +31,10 @@ from trained import trained
 from reelmill.corpus.vocabulary import END, Vocabulary
 from reelmill.evaluation import encode_marked
 from reelmill.model import TrainedModel, new_network
+from reelmill.runs import find_checkpoint, load_model, read_test_tunes
 from reelmill.sampling.cell import SamplingCell
 from reelmill.sampling.engine import Attempt, Engine
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.training.checkpoints import find_checkpoint, load_model
-from reelmill.training.held_out import read_test_tunes
 from reelmill.training.settings import ModelSettings
 
 Precision = Literal["float32", "bfloat16", "int8"]

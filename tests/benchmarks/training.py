@@ -51,6 +51,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from plain import EMBEDDING, HIDDEN, LENGTH, ROWS, PlainModel, plain_loop
+from reelmill.training.world import joined_world
 from table import Row, at_most, row, table
 from torch.nn.parallel import DistributedDataParallel
 
@@ -63,7 +64,6 @@ from reelmill.training.data import open_data, prepare_data
 from reelmill.training.loop import Trainer
 from reelmill.training.run_directory import opened_run
 from reelmill.training.stopping import StopRequest
-from reelmill.training.world import joined_world
 
 RECIPE = (
     "corpus.source=irish",

@@ -253,8 +253,8 @@ def _undisturbed(
 def _outcome(run: Path) -> dict[str, Any]:
     """Hashes of the weights and of the optimizer, and the metrics without the times in them."""
     from reelmill.durable import sha256
+    from reelmill.runs import find_checkpoint, read_tensors
     from reelmill.tracking.metrics import read_metrics
-    from reelmill.training.checkpoints import find_checkpoint, read_tensors
 
     checkpoint = find_checkpoint(run, "last")
     metrics = [

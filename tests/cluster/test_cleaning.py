@@ -19,8 +19,8 @@ from reelmill.cluster.cleaning import find_leftovers, remove
 from reelmill.cluster.snapshot import take_snapshot
 from reelmill.cluster.submission import code_directory
 from reelmill.errors import RequestError
+from reelmill.runs import newest_intact
 from reelmill.songs.leases import Leases, read_leases
-from reelmill.training.checkpoints import newest_intact
 from reelmill.training.lock import LOCK, held_lock
 
 Alive = Callable[[str], subprocess.Popen[str]]

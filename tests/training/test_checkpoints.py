@@ -8,19 +8,9 @@ import torch
 
 from reelmill import durable
 from reelmill.errors import DamagedError, RequestError
+from reelmill.runs import checkpoint_steps, find_checkpoint, load_model, newest_intact, read_tensors, verified
 from reelmill.training import checkpoints
-from reelmill.training.checkpoints import (
-    CheckpointWriter,
-    Snapshot,
-    checkpoint_steps,
-    copied,
-    find_checkpoint,
-    load_model,
-    newest_intact,
-    read_tensors,
-    verified,
-    write_checkpoint,
-)
+from reelmill.training.checkpoints import CheckpointWriter, Snapshot, copied, write_checkpoint
 from reelmill.training.loop import train
 
 

@@ -11,8 +11,8 @@ from training_runs import weights_bytes
 
 from reelmill import durable
 from reelmill.errors import RequestError
+from reelmill.runs import checkpoint_steps, newest_intact
 from reelmill.tracking.metrics import MetricsLog, read_metrics
-from reelmill.training.checkpoints import checkpoint_steps, newest_intact
 from reelmill.training.loop import train
 
 

@@ -9,9 +9,9 @@ from training_runs import assert_equal, assert_same, weights_bytes
 
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
+from reelmill.runs import checkpoint_steps, load_model, newest_intact, verified
 from reelmill.tracking.metrics import read_metrics
-from reelmill.training import world
-from reelmill.training.checkpoints import checkpoint_steps, load_model, newest_intact, verified
+from reelmill.training import processes
 from reelmill.training.loop import Trainer, train
 from reelmill.training.progress import Progress
 
@@ -21,8 +21,8 @@ def interrupt_at(monkeypatch, steps):
     waiting = set(steps)
     update = Trainer.update
 
-    def update_and_ask(self):
-        update(self)
+    def update_and_ask(self, batch):
+        update(self, batch)
         if self.progress.step in waiting:
             waiting.remove(self.progress.step)
             self.stop.ask("SIGTERM")
@@ -52,7 +52,7 @@ def uninterrupted(configured, tmp_path_factory):
         pytest.param(
             ("training.precision=bf16", "training.log_every=5", "training.warmup_steps=5"),
             marks=pytest.mark.skipif(
-                not (torch.cuda.is_available() or world.trains_in_bfloat16()),
+                not (torch.cuda.is_available() or processes.trains_in_bfloat16()),
                 reason="this processor cannot train in bfloat16: that was not run",
             ),
         ),
@@ -97,10 +97,10 @@ def test_metrics_are_cut_back_to_the_checkpoint(configured, uninterrupted, tmp_p
     config, run = configured(), tmp_path / "run"
     update = Trainer.update
 
-    def die(self):
+    def die(self, batch):
         if self.progress.step == 16:
             raise KeyboardInterrupt
-        update(self)
+        update(self, batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "update", die)
@@ -282,8 +282,8 @@ def test_settings_that_cannot_be(configured, tmp_path, override, message):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_bfloat16_is_refused_where_the_processor_cannot(configured, tmp_path, monkeypatch):
-    if world.trains_in_bfloat16():
-        monkeypatch.setattr(world, "trains_in_bfloat16", lambda: False)
+    if processes.trains_in_bfloat16():
+        monkeypatch.setattr(processes, "trains_in_bfloat16", lambda: False)
     with pytest.raises(RequestError, match=r"training\.precision = 'bf16'.*use training\.precision=no"):
         train(configured("training.precision=bf16"), tmp_path / "run")
 

@@ -7,8 +7,8 @@ import signal
 import pytest
 from training_runs import Trainers, assert_same
 
+from reelmill.runs import find_checkpoint, verified
 from reelmill.tracking.metrics import read_metrics
-from reelmill.training.checkpoints import find_checkpoint, verified
 from reelmill.training.loop import train
 
 STREAM = ("training.batches=stream",)

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from reelmill import config
 from reelmill.layout import checkpoint_path
+from reelmill.runs import read_tensors, verified
 from reelmill.tracking.metrics import read_metrics
-from reelmill.training.checkpoints import read_tensors, verified
 
 TIMINGS = ("time", "chars_per_second")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -14,13 +15,16 @@ from reelmill.cli.output import print_json
 def _train(options: argparse.Namespace) -> int:
     from reelmill.config import load
     from reelmill.training.loop import train
+    from reelmill.training.processes import said_once
 
-    config = load(options.config, options.overrides)
+    with said_once():
+        config = load(options.config, options.overrides)
     run = run_directory(options)
     result = train(config, run)
-    print(f"{run}: step {result.step} of {config.training.steps}")
-    if not result.finished:
-        print(f"stopped; reelmill train {options.config} --run {run} goes on", file=sys.stderr)
+    if int(os.environ.get("RANK") or 0) == 0:
+        print(f"{run}: step {result.step} of {config.training.steps}")
+        if not result.finished:
+            print("stopped; the same command goes on", file=sys.stderr)
     return 0 if result.finished else 1
 
 

@@ -85,7 +85,7 @@ def say_idle(songs: Songs, config: Config) -> None:
 
 def run_settings(songs: Songs) -> Config:
     """The settings that songs of a trained run will have."""
-    from reelmill.training.checkpoints import run_config
+    from reelmill.runs import run_config
 
     return from_dict(to_dict(run_config(songs.run)), str(songs.run), songs.overrides)
 

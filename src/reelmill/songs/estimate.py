@@ -13,6 +13,7 @@ from reelmill.audio.encode import extension
 from reelmill.config import Config
 from reelmill.model import TrainedModel
 from reelmill.room import free_bytes, size_text
+from reelmill.runs import load_model, run_config
 from reelmill.sampling.engine import Engine
 from reelmill.songs.attempt import TIERS
 from reelmill.songs.audit import make_songs
@@ -24,7 +25,6 @@ from reelmill.songs.pool import Pool
 from reelmill.songs.progress import expected_failures
 from reelmill.songs.shards import KINDS, Kind, read_manifest, shard_numbers
 from reelmill.songs.song import Member, Song, audio_members, empty_tally, text_members
-from reelmill.training.checkpoints import load_model, run_config
 
 _BLOCK = 512  # of a tar: each member has a header block and is filled up to whole blocks
 

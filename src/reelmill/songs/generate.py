@@ -12,6 +12,7 @@ from reelmill.config import Config
 from reelmill.errors import DamagedError, RequestError
 from reelmill.layout import is_run
 from reelmill.model import TrainedModel
+from reelmill.runs import find_checkpoint, load_model, run_config
 from reelmill.songs.keepsake import keep_model, kept_model, model_hash
 from reelmill.songs.outcome import Outcome
 from reelmill.songs.plan import Plan, create_plan, grow_plan, plan_path, read_plan, require_equal
@@ -19,7 +20,6 @@ from reelmill.songs.produce import produce
 from reelmill.songs.shards import KINDS
 from reelmill.songs.tunes import write_tunes
 from reelmill.songs.verified import Verified
-from reelmill.training.checkpoints import find_checkpoint, load_model, run_config
 
 
 def generate(

@@ -1,8 +1,9 @@
-"""What is trained and evaluated on: the corpus as numbers, made by the first process and opened by all."""
+"""What is trained and evaluated on: the corpus as numbers, made by the main process and opened by all."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -14,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 
 from reelmill import durable
 from reelmill.config import Config
 from reelmill.corpus.build import BuiltCorpus, load_or_build
 from reelmill.corpus.vocabulary import Vocabulary
 from reelmill.errors import DamagedError, RequestError
-from reelmill.model import VOCABULARY
-from reelmill.training.checkpoints import Checkpoint, load_vocabulary
+from reelmill.layout import is_run
+from reelmill.model import VOCABULARY, TrainedModel
+from reelmill.randomness import keyed_permutation
+from reelmill.runs import TEST_TUNES, Checkpoint, load_model, load_vocabulary
 from reelmill.training.encoded import EncodedTunes, encode_tunes, open_encoded, transposed_copies
-from reelmill.training.held_out import keep_test_tunes
-from reelmill.training.randomness import keyed_permutation
 
 _ABANDONED = 24 * 3600.0  # seconds since anything in it was written
 
@@ -39,10 +42,10 @@ class TrainingData:
 
 
 def prepare_data(config: Config, run: Path, checkpoint: Checkpoint | None) -> dict[str, str]:
-    """Make whatever is missing, the run's vocabulary and test tunes; returns what ``open_data`` wants.
+    """Make whatever is missing, the run's vocabulary and test tunes; return what ``open_data`` wants.
 
-    For the first process. RequestError for a full disk, and if the tunes are no longer those that
-    ``checkpoint`` was trained on.
+    For the main process. RequestError for a full disk, if the tunes are no longer those that ``checkpoint``
+    was trained on, and if ``training.init_from`` has not all characters of the tunes.
     """
     corpus = load_or_build(config.corpus)
     place = corpus.directory if os.access(corpus.directory, os.W_OK) else run
@@ -64,9 +67,10 @@ def _prepared(
         if config.training.transpose:
             train = transposed_copies(train, scratch / "copies.arrow", config.corpus.num_proc)
         if checkpoint is None:
-            vocabulary = Vocabulary.from_texts(text for copies in _copies(train) for text in copies)
+            texts = (text for copies in _copies(train) for text in copies)
+            vocabulary = _new_vocabulary(config, Vocabulary.from_texts(texts))
             vocabulary.save(run / VOCABULARY)
-            keep_test_tunes(run, corpus.tunes["test"])
+            _keep_test_tunes(run, corpus.tunes["test"])
         else:
             vocabulary = load_vocabulary(run, checkpoint)
         directories = {"train": str(_encoded(train, vocabulary, place))}
@@ -79,6 +83,57 @@ def _prepared(
             "put the old ones back (corpus.source), or use another run directory"
         )
     return directories
+
+
+def _new_vocabulary(config: Config, of_tunes: Vocabulary) -> Vocabulary:
+    """The vocabulary of the model to begin with, if there is one, else that of the tunes."""
+    if not config.training.init_from:
+        return of_tunes
+    initial = initial_model(config).vocabulary
+    missing = sorted(set(of_tunes.characters) - set(initial.characters))
+    if missing:
+        raise RequestError(
+            f"training.init_from = {config.training.init_from!r}: its vocabulary lacks "
+            f"{', '.join(map(repr, missing))} of the training tunes; begin with a model of tunes that have "
+            "them, or without one"
+        )
+    return initial
+
+
+def initial_model(config: Config) -> TrainedModel:
+    """The model of ``training.init_from``: a run's best checkpoint, or a folder as ``songs/NAME/model``.
+
+    RequestError if it is of another shape than ``model`` asks for.
+    """
+    place = Path(config.training.init_from)
+    try:
+        model = load_model(place) if is_run(place) else TrainedModel.load(place)
+    except (RequestError, DamagedError) as error:
+        raise type(error)(f"training.init_from: {error}") from None
+    given, wanted = dataclasses.asdict(model.settings), dataclasses.asdict(config.model)
+    wrong = [
+        f"model.{key} is {given[key]} there, {wanted[key]} here"
+        for key in wanted
+        if key != "dropout" and given[key] != wanted[key]
+    ]
+    if wrong:
+        raise RequestError(f"training.init_from = {str(place)!r}: {'; '.join(wrong)}; set what it has")
+    return model
+
+
+def _keep_test_tunes(run: Path, tunes: Any) -> None:
+    """Write the held-out ``text`` of a data set of tunes into ``run``.
+
+    A corpus may be built again and then be split in another way; what a run is judged by must not follow, or
+    a tune that it was trained on would be among the new test tunes.
+    """
+    schema = pyarrow.schema([("text", pyarrow.string())])
+    with (
+        durable.replacing(run / TEST_TUNES) as partial,
+        pyarrow.parquet.ParquetWriter(partial, schema) as file,
+    ):
+        for batch in tunes.iter(batch_size=1000):
+            file.write_table(pyarrow.table({"text": batch["text"]}, schema=schema))
 
 
 def _remove_abandoned(place: Path) -> None:

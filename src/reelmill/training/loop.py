@@ -1,24 +1,23 @@
 """The training loop.
 
-``train`` takes a run directory from wherever it is to the end, or to a wish to stop: every step is a function
-of (seed, step) and of the checkpoint before it. Accelerate gives device, processes and precision; batches,
-the sum of gradients and the schedule are our own, because they must not depend on the number of processes.
+``train`` takes a run directory from wherever it is to the end, or to a wish to stop. Accelerate gives device,
+processes and precision, and prepares network and optimizer (DistributedDataParallel where there are several
+processes). Every step is a function of (seed, step) and of the checkpoint before it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 
 from reelmill import durable
 from reelmill.config import Config
@@ -28,60 +27,50 @@ from reelmill.layout import STATE, checkpoint_path
 from reelmill.model import (
     VOCABULARY,
     WEIGHTS,
-    DropoutKey,
     State,
     TrainedModel,
     load_weights,
     new_network,
     weights_of,
 )
-from reelmill.training.checkpoints import (
-    Checkpoint,
-    CheckpointWriter,
-    Snapshot,
-    copied,
-    newest_intact,
-    read_tensors,
+from reelmill.runs import TEST_TUNES, Checkpoint, newest_intact, read_tensors
+from reelmill.training.batches import Batch, BatchBuilder, MicroBatch
+from reelmill.training.checkpoints import CheckpointWriter, Snapshot, copied
+from reelmill.training.data import TrainingData, initial_model, open_data, prepare_data
+from reelmill.training.exact import ExactSum
+from reelmill.training.processes import (
+    ELSEWHERE,
+    Accelerator,
+    StopVote,
+    gather_rows,
+    joined_processes,
+    on_main_process,
+    said_once,
 )
-from reelmill.training.data import TrainingData, open_data, prepare_data
-from reelmill.training.exchange import Exchange
-from reelmill.training.full_disk import advising
-from reelmill.training.gradients import OrderedSum, shares
-from reelmill.training.held_out import TEST_TUNES
-from reelmill.training.plan import IGNORED, Batch, Streams, make_plan
-from reelmill.training.progress import Progress, TrainingResult
-from reelmill.training.run_directory import opened_run
-from reelmill.training.schedule import learning_rate
+from reelmill.training.progress import Progress, TrainingResult, Window
+from reelmill.training.run_directory import advising, opened_run
+from reelmill.training.schedule import IGNORED, Facts, batch_schedule, learning_rate, shares
 from reelmill.training.settings import TrainingSettings
 from reelmill.training.stopping import Stopped, StopRequest
-from reelmill.training.training_log import TrainingLog, Values
+from reelmill.training.training_log import TrainingLog, Values, first_line, refuse_unknown_trackers
 from reelmill.training.validation import Validation
-from reelmill.training.vectors import packed, unpack
-from reelmill.training.window import Window
-from reelmill.training.world import ELSEWHERE, World, joined_world
-
-_log = logging.getLogger(__name__)
 
 
 def train(config: Config, run: Path, deadline: float | None = None) -> TrainingResult:
     """Train in ``run`` until it is finished, or until a signal or the ``deadline`` asks for a stop.
 
-    Goes on from the newest intact checkpoint, whatever the number of processes was. ``deadline`` is in
-    seconds since 1970. Raises RequestError for settings that cannot be, for a directory that is not a run's,
-    is in use or belongs to other settings, for a full disk, and where the loss is no number any more.
+    Goes on from the newest intact checkpoint. ``deadline`` is in seconds since 1970. Raises RequestError for
+    settings that cannot be, for a directory that is not a run's, is in use or belongs to other settings, for
+    a full disk, and where the loss is no number any more; IncompleteError where another process is lost.
     """
-    _check(config.training)
+    with said_once():
+        _check(config)
     with (
         StopRequest(deadline) as stop,
-        joined_world(config.training.precision) as world,
+        joined_processes(config.training, config.tracking.also, str(run)) as accelerator,
         contextlib.ExitStack() as held,
         advising(run),
     ):
-        if world.size > config.training.batch_size:
-            raise RequestError(
-                f"training.batch_size = {config.training.batch_size} rows are too few for {world.size} "
-                "processes; start fewer of them"
-            )
 
         def open_run() -> int | None:
             with advising(run):
@@ -93,166 +82,189 @@ def train(config: Config, run: Path, deadline: float | None = None) -> TrainingR
             with advising(run):
                 return prepare_data(config, run, checkpoint)
 
-        step = world.on_first(open_run)
+        step = on_main_process(accelerator, open_run)
         checkpoint = None if step is None else _trusted(run, step)
         progress = Progress.of(checkpoint) if checkpoint else Progress()
         if progress.is_end(config.training):
             return progress.result()
         try:
-            directories = world.on_first(prepare, stop)
+            directories = on_main_process(accelerator, prepare, stop)
         except Stopped:
             return progress.result(stop.reason or ELSEWHERE)
-        trainer = Trainer(config, run, world, stop, open_data(run, directories), checkpoint)
+        trainer = Trainer(config, run, accelerator, stop, open_data(run, directories), checkpoint)
         return trainer.run_to_end()
 
 
 class Trainer:
-    """One process's part in training: the network, its optimizer and the place in the plan."""
+    """One process's part in training: the network, its optimizer and the place in the schedule."""
 
     def __init__(
         self,
         config: Config,
         run: Path,
-        world: World,
+        accelerator: Accelerator,
         stop: StopRequest,
         data: TrainingData,
         checkpoint: Checkpoint | None,
     ) -> None:
         self.config, self.settings = config, config.training
-        self.run, self.world, self.stop = run, world, stop
-        self.plan = make_plan(self.settings, data.train)
+        self.run, self.accelerator, self.stop = run, accelerator, stop
         self.vocabulary = data.vocabulary
-        self.validation = Validation(data.validation)
-        self.pieces = shares(self.settings.batch_size, max(self.settings.accumulation, world.size))
-        self.held = shares(len(self.pieces), world.size)
-        self.rows = [range(self.pieces[held[0]].start, self.pieces[held[-1]].stop) for held in self.held]
-        self._warn_if_inexact()
-        self.exchange = Exchange(self.held, world.rank, world.group, world.device)
 
+        # Build: the same initial weights in every process, a function of the seed.
         self.network = new_network(config.model, data.vocabulary.size, self.settings.seed)
         if checkpoint:
             load_weights(self.network, checkpoint.directory / WEIGHTS)
-        self.network.to(world.device).train()
-        if world.device.type == "cpu":
-            keep_freed_memory()
-        self.parameters = list(self.network.parameters())
-        self.optimizer = world.accelerator.prepare_optimizer(
-            torch.optim.AdamW(
-                self.parameters,
-                lr=self.settings.learning_rate,
-                weight_decay=self.settings.weight_decay,  # 0: the same as Adam
-                fused=world.device.type in ("cpu", "cuda"),
-            )
+        elif self.settings.init_from:
+            self.network.load_state_dict(initial_model(config).network.state_dict())
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,  # 0: the same as Adam
+            fused=accelerator.device.type in ("cpu", "cuda"),
         )
+        self.model, self.optimizer = accelerator.prepare(self.network.train(), optimizer)
+        self.parameters = list(self.network.parameters())
+        self.together = isinstance(self.model, DistributedDataParallel)
+        if accelerator.device.type == "cpu":
+            keep_freed_memory()
+
+        # The global batch in micro-batches, and which of them each process makes.
+        pieces = shares(self.settings.batch_size, micro_batches(self.settings, accelerator.num_processes))
+        self.held = shares(len(pieces), accelerator.num_processes)
+        self.rows = [range(pieces[held[0]].start, pieces[held[-1]].stop) for held in self.held]
+        mine = self.held[accelerator.process_index]
+        self.schedule = batch_schedule(self.settings, data.train)
+        self.builder = BatchBuilder(
+            self.schedule,
+            config.model,
+            self.settings.seed,
+            pieces[mine.start : mine.stop],
+            pinned=accelerator.device.type == "cuda",
+        )
+        self.exact = ExactSum(len(pieces)) if self.settings.exact else None
+        if self.exact and self.together:
+            self.model.register_comm_hook(None, self.exact.hook)
+
+        # Resume.
         self.carried: State | None = None
-        if self.plan.carries:
-            self.carried = self.network.zero_state(len(self.rows[world.rank]))
+        if self.schedule.carries:
+            self.carried = self.network.zero_state(len(self.rows[accelerator.process_index]))
         self.progress = Progress()
         if checkpoint:
-            self._restore(checkpoint)
+            self.restore(checkpoint)
         else:
             self.progress.test_sha256 = durable.sha256(run / TEST_TUNES)
         self.progress.vocabulary_sha256 = durable.sha256(run / VOCABULARY)
         self.progress.data_sha256 = data.train.sha256
-        self.progress.world_size = world.size
-        self.window = Window(self.progress.window_loss, self.progress.window_characters, world.device)
+        self.progress.world_size = accelerator.num_processes
         self.saved_state = asdict(self.progress)
-
-        # Where reading the last step's vector costs nothing; on a GPU it would mean to wait for the step.
-        self.flags_ride = world.size > 1 and world.device.type == "cpu"
-        self.stop_agreed: bool | None = None
+        self.window = Window(
+            self.progress.window_loss if accelerator.is_main_process else 0.0,
+            self.progress.window_characters,
+            accelerator.device,
+        )
+        self.validation = Validation(data.validation)
+        self.vote = StopVote(accelerator)
         self.writer = CheckpointWriter(run, self.settings.keep_checkpoints)
+        self.facts: Facts | None = None  # of the last step's batch
         self.log: TrainingLog | None = None
-        if world.is_first:
-            self.log = TrainingLog(config, run, self.progress.step, self.progress.logged)
+        if accelerator.is_main_process:
+            self.log = TrainingLog(config, run, accelerator, self.progress.step, self.progress.logged)
+            self.announce()
 
     def run_to_end(self) -> TrainingResult:
-        """Make turn after turn, save what there is, and wait until it is written."""
+        """Make step after step, save what there is, and wait until it is written."""
+        settings, progress = self.settings, self.progress
         try:
-            while self.turn():
-                pass
+            self.settle_buckets()
+            with contextlib.closing(self.builder.ahead(progress.step)) as batches:
+                for step in range(progress.step, settings.steps + 1):
+                    # What the last step came to: log, evaluate, save, stop.
+                    if progress.logged < step and not self.log_and_evaluate():
+                        break  # asked to stop; the next start evaluates
+                    if self.checkpoint_is_due():
+                        self.save()
+                    if progress.finished or self.vote(bool(self.stop.reason) or self.writer.failed):
+                        break
+                    # The next one: batch, forward, backward, step.
+                    self.update(next(batches))
+            self.vote.close()
             self.save()
-            self.world.on_first(self._wait_until_written)
+            on_main_process(self.accelerator, self._wait_until_written)
         finally:
             self.writer.settle()  # before another may train here
             if self.log is not None:
-                self.log.close(self.progress.finished)
-        stopped_by = "" if self.progress.finished else self.stop.reason or ELSEWHERE
-        return self.progress.result(stopped_by)
+                self.log.close(progress.finished)
+        stopped_by = "" if progress.finished else self.stop.reason or ELSEWHERE
+        return progress.result(stopped_by)
 
-    def turn(self) -> bool:
-        """Account for the last step, save it, ask whether to stop, make the next; False if there is none."""
-        if not self.account():
-            return False
-        if self.checkpoint_is_due():
-            self.save()
-        if self.progress.finished or self.is_to_stop():
-            return False
-        self.update()
-        return True
-
-    def is_to_stop(self) -> bool:
-        """Whether any process wants to stop, the same in all. Where the wish travels with the gradients it is
-        one of before the last step.
-        """
-        return self.world.any(self.wants_to_stop) if self.stop_agreed is None else self.stop_agreed
-
-    @property
-    def wants_to_stop(self) -> bool:
-        """Whether this process does."""
-        return bool(self.stop.reason) or self.writer.failed
-
-    def update(self) -> None:
-        """One step: the gradient of the global batch, and the optimizer."""
+    def update(self, batch: Batch) -> None:
+        """Make one step: the gradient of the global batch, and the optimizer."""
         step = self.progress.step
-        batch = self.plan.batch(step)
-        characters = max(1, batch.characters)
-        total = OrderedSum()
-        for piece in self.held[self.world.rank]:
-            total.add((0, piece), self.gradient(batch, self.pieces[piece], characters))
-        loss, wishes = unpack(self.exchange(total), self.parameters)
-        if self.flags_ride:
-            self.stop_agreed = bool(wishes.item())
+        if self.log is not None:
+            self.log.step_begins(step)
+        self.optimizer.zero_grad()
+        for micro_batch in batch.micro_batches:
+            last = micro_batch is batch.micro_batches[-1]
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                self.window.add(self.forward_backward(micro_batch, batch.facts.characters))
+            if self.exact and not last:
+                self.exact.put_aside(self.parameters)
+        if self.exact and not self.together:
+            self.exact.finish_alone(self.parameters)
         if self.settings.clip_norm:
-            self.world.accelerator.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+            self.accelerator.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, step)
         self.optimizer.step()
         self.progress.step += 1
-        self.window.add(loss, characters)
+        self.window.characters += batch.facts.characters
+        self.facts = batch.facts
 
-    def gradient(self, batch: Batch, rows: range, characters: int) -> Tensor:
-        """One vector: the gradient of the rows' part of the loss, that part, a wish to stop (``packed``).
+    def forward_backward(self, micro_batch: MicroBatch, characters: int) -> Tensor:
+        """Leave the gradient of the micro-batch's part of the loss; return the sum of its losses (nats).
 
-        The loss of a step is the sum over characters divided by their number in the global batch.
+        The loss of a step is the sum over the global batch's ``characters`` divided by their number.
         """
-        device, first = self.world.device, self.rows[self.world.rank].start
-        inputs = torch.from_numpy(batch.inputs[rows.start : rows.stop]).to(device, non_blocking=True)
-        targets = torch.from_numpy(batch.targets[rows.start : rows.stop]).to(device, non_blocking=True)
-        mine = slice(rows.start - first, rows.stop - first)
+        micro_batch = micro_batch.to(self.accelerator.device)
+        first = self.rows[self.accelerator.process_index].start
+        mine = slice(micro_batch.rows.start - first, micro_batch.rows.stop - first)
         state = None
         if self.carried is not None:
             state = (self.carried[0][:, mine].contiguous(), self.carried[1][:, mine].contiguous())
-        key = DropoutKey(self.settings.seed, self.progress.step, np.array(rows))
-        with self.world.accelerator.autocast():
-            logits, state = self.network(inputs, state, key)
-        losses = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
-        loss = losses / characters
-        for parameter in self.parameters:
-            parameter.grad = None
-        self.world.accelerator.backward(loss)
+        logits, state = self.model(micro_batch.inputs, state, micro_batch.masks)
+        nats = cross_entropy(
+            logits.flatten(0, 1), micro_batch.targets.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        # DDP takes the mean over the processes, the exact sum does not.
+        averaged = self.accelerator.num_processes if self.together and not self.exact else 1
+        self.accelerator.backward(nats * (averaged / max(1, characters)))
         if self.carried is not None:
             for kept, after in zip(self.carried, state, strict=True):
                 kept[:, mine] = after.detach()
-        return packed(self.parameters, loss, self.flags_ride and self.wants_to_stop, self.world.size)
+        return nats.detach()
 
-    def account(self) -> bool:
-        """Evaluate if it is time, write the step's metrics; False if asked to stop before that was done."""
+    def settle_buckets(self) -> None:
+        """Go forward and backward once, and forget it: DDP lays its buckets out anew after the first time.
+
+        That changes which numbers are added in which order, so a run that was resumed would differ from one
+        that was not (at 3 processes and more).
+        """
+        if self.together:
+            carried = self.carried
+            self.carried = None
+            batch = self.builder.batch(self.progress.step)
+            self.forward_backward(batch.micro_batches[-1], batch.facts.characters)
+            self.optimizer.zero_grad()
+            self.carried = carried
+
+    def log_and_evaluate(self) -> bool:
+        """Write the last step's metrics, and evaluate if it is time; False if asked to stop before that is
+        done.
+        """
         progress, settings = self.progress, self.settings
-        step = progress.step
-        if progress.logged == step:
-            return True
-        last = step >= settings.steps
+        step, last = progress.step, progress.step >= settings.steps
         values: Values = {}
         if self.validation and settings.evaluate_every and (last or step % settings.evaluate_every == 0):
             with self.window.paused():
@@ -263,7 +275,6 @@ class Trainer:
             progress.take_evaluation(bits, settings.patience)
             values = {"validation_bits_per_char": bits}
         if last or values or step % settings.log_every == 0:
-            self._refuse_divergence(self.window.nats, "loss")
             values = {**self._means(), **values}
             if self.log is not None:
                 self.log.write(step, values, progress.best_bits_per_char)
@@ -276,7 +287,7 @@ class Trainer:
 
     def evaluate(self) -> float | None:
         """Bits per character of the validation tunes, equal in all processes; None if asked to stop."""
-        return self.validation.bits_per_char(self.network, self.world, self.stop)
+        return self.validation.bits_per_char(self.network, self.accelerator, self.stop)
 
     def checkpoint_is_due(self) -> bool:
         """At every checkpoint_every-th step, at the end, and where the model is the best so far."""
@@ -289,31 +300,52 @@ class Trainer:
 
     def save(self) -> None:
         """Have a checkpoint written, unless the last one says the same."""
-        self.progress.window_loss = self.window.nats
+        self.progress.window_loss = self.window.nats()
         self._refuse_divergence(self.progress.window_loss, "loss")
         self.progress.window_characters = self.window.characters
         state = asdict(self.progress)
         if state == self.saved_state:
             return
-        carried = None
-        if self.carried is not None:
-            carried = [self.world.gather_rows(part, self.rows) for part in self.carried]
-        self.saved_state = state
-        if self.log is None:
-            return
-        scaler = self.world.accelerator.scaler
+        norm = torch.nn.utils.get_total_norm([parameter.detach() for parameter in self.parameters])
+        self._refuse_divergence(float(norm), "norm of the weights")
         tensors: dict[str, Any] = {"optimizer": self.optimizer.state_dict()}
-        if carried is not None:
-            tensors["carried"] = carried
-        if scaler is not None:
-            tensors["scaler"] = scaler.state_dict()
-        self.writer.submit(
-            Snapshot(self.progress.step, copied(weights_of(self.network)), copied(tensors), state),
-            self.progress.best_step,
-        )
+        if self.carried is not None:
+            tensors["carried"] = [gather_rows(self.accelerator, part, self.rows) for part in self.carried]
+        if self.accelerator.scaler is not None:
+            tensors["scaler"] = self.accelerator.scaler.state_dict()
+        self.saved_state = state
+        if self.accelerator.is_main_process:
+            self.writer.submit(
+                Snapshot(self.progress.step, copied(weights_of(self.network)), copied(tensors), state),
+                self.progress.best_step,
+            )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take up what ``checkpoint`` holds besides the weights."""
+        self.progress = Progress.of(checkpoint)
+        self.progress.finished = False
+        tensors = read_tensors(checkpoint)
+        self.optimizer.load_state_dict(tensors["optimizer"])
+        if self.carried is not None:
+            rows = self.rows[self.accelerator.process_index]
+            hidden, cell = (
+                part[:, rows.start : rows.stop].to(self.accelerator.device) for part in tensors["carried"]
+            )
+            self.carried = (hidden.contiguous(), cell.contiguous())
+        if "scaler" in tensors and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(tensors["scaler"])
+
+    def announce(self) -> None:
+        """Say who trains on what, and how much there is to do."""
+        assert self.log is not None
+        steps, characters = self.settings.steps, self.schedule.facts(self.progress.step).characters
+        self.log.tell(first_line(self.accelerator, [len(rows) for rows in self.rows], self.settings))
+        left = steps - self.progress.step
+        which = f"the last {left:,} of {steps:,}" if self.progress.step else f"{steps:,}"
+        self.log.tell(f"{which} steps of {characters:,} characters, {left * characters:,} in all")
 
     def _refuse_divergence(self, value: float, name: str) -> None:
-        """RequestError, the same in all processes, where ``value`` is no number any more."""
+        """Raise RequestError, the same in all processes, where ``value`` is no number any more."""
         if not math.isfinite(value):
             raise RequestError(
                 f"{self.run}: the {name} is {value} at step {self.progress.step}: training diverged, with "
@@ -326,44 +358,47 @@ class Trainer:
         with advising(self.run):
             self.writer.wait()
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        self.progress = Progress.of(checkpoint)
-        self.progress.finished = False
-        tensors = read_tensors(checkpoint)
-        self.optimizer.load_state_dict(tensors["optimizer"])
-        if self.carried is not None:
-            rows = self.rows[self.world.rank]
-            hidden, cell = (
-                part[:, rows.start : rows.stop].to(self.world.device) for part in tensors["carried"]
-            )
-            self.carried = (hidden.contiguous(), cell.contiguous())
-        if "scaler" in tensors and self.world.accelerator.scaler is not None:
-            self.world.accelerator.scaler.load_state_dict(tensors["scaler"])
-
     def _means(self) -> Values:
         """The values of the current step's line of metrics; begins a new window."""
+        nats = self.window.nats()
+        self._refuse_divergence(nats, "loss")
         step = self.progress.step - 1
-        values: Values = {
-            **self.window.close(),
+        facts = self.facts or self.schedule.facts(step)
+        epoch: Values = {} if facts.epoch is None else {"epoch": facts.epoch}
+        return {
+            **self.window.close(nats),
             "learning_rate": learning_rate(self.settings, step),
-            "batch": self.plan.batch(step).digest,
+            "batch": facts.digest,
             "time": round(time.time(), 3),
+            **epoch,
         }
-        if isinstance(self.plan, Streams):
-            values["epoch"] = self.plan.epoch_of(step)
-        return values
-
-    def _warn_if_inexact(self) -> None:
-        if self.world.is_first and self.world.size > self.settings.accumulation > 1:
-            _log.warning(
-                "%d processes cut the %d micro-batches further: weights will agree with those of another "
-                "number of processes to rounding only",
-                self.world.size,
-                self.settings.accumulation,
-            )
 
 
-def _check(settings: TrainingSettings) -> None:
+def micro_batches(settings: TrainingSettings, processes: int) -> int:
+    """How many micro-batches the global batch is cut into.
+
+    RequestError where exact sums would depend on the number of processes.
+    """
+    if not settings.exact:
+        return max(settings.accumulation, processes)
+    # At least two rows each: how a product of one row is added up depends on the number of threads.
+    most = max(1, settings.batch_size // 2)
+    count = settings.accumulation if settings.accumulation > 1 else min(8, most)
+    if count > most or processes > most:
+        raise RequestError(
+            f"training.exact needs two rows a micro-batch: training.batch_size = {settings.batch_size} is "
+            f"too small for {max(count, processes)} micro-batches"
+        )
+    if processes > count:
+        raise RequestError(
+            f"training.exact cuts the batch into {count} micro-batches at any number of processes; here "
+            f"are {processes} of them: set training.accumulation={processes} or more"
+        )
+    return count
+
+
+def _check(config: Config) -> None:
+    settings = config.training
     if settings.accumulation > settings.batch_size:
         raise RequestError(
             f"training.accumulation = {settings.accumulation} cannot cut "
@@ -375,9 +410,10 @@ def _check(settings: TrainingSettings) -> None:
         )
     if settings.patience and not settings.evaluate_every:
         raise RequestError("training.patience needs evaluations; set training.evaluate_every too")
+    refuse_unknown_trackers(config.tracking.also)
 
 
 def _trusted(run: Path, step: int) -> Checkpoint:
-    """A checkpoint that the first process has verified."""
+    """A checkpoint that the main process has verified."""
     path = checkpoint_path(run, step)
     return Checkpoint(path, step, durable.read_json(path / STATE))

@@ -1,18 +1,25 @@
-"""The run directory: whose it is, and whether the configuration at hand may go on with it."""
+"""The run directory: who holds it, whether a configuration may go on with it, what may be removed from it."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from reelmill import config as configuration
 from reelmill import durable
 from reelmill.config import Config
-from reelmill.errors import RequestError
-from reelmill.layout import CHECKPOINTS, CONFIG, is_run, is_songs
-from reelmill.training.checkpoints import checkpoint_steps, clean_temporaries
+from reelmill.durable import FullDiskError
+from reelmill.errors import DamagedError, RequestError
+from reelmill.layout import CHECKPOINTS, CONFIG, STATE, checkpoint_path, is_run, is_songs
+from reelmill.room import free_bytes, size_text
+from reelmill.runs import checkpoint_steps
+from reelmill.training.checkpoints import clean_temporaries
 from reelmill.training.lock import held_lock
+
+_log = logging.getLogger(__name__)
 
 _SECTIONS = ("corpus", "model", "training")
 
@@ -22,8 +29,7 @@ def opened_run(config: Config, run: Path) -> Iterator[None]:
     """Hold ``run`` for training with ``config``, which is written into it.
 
     RequestError if it is something else than a run, in use, or was trained with settings that mean something
-    else. ``training.steps`` alone may grow, if the schedule is constant: then the steps made so far are what
-    they would have been. A run without a checkpoint takes any settings.
+    else. ``training.steps`` alone may grow. A run without a checkpoint takes any settings.
     """
     _check_place(run)
     try:
@@ -59,10 +65,63 @@ def _check_same(old: Config, new: Config, run: Path) -> None:
     wrong = [
         f"{key} was {before!r}, now {after!r}"
         for key, before, after in configuration.differences(old, new, _SECTIONS)
-        if not (key == "training.steps" and new.training.schedule == "constant" and after >= before)
+        if not (key == "training.steps" and after >= before)
     ]
     if wrong:
         raise RequestError(
             f"{run} was trained with other settings: {'; '.join(wrong)}. "
             "Use another run directory, or the settings it has"
         )
+    before, after = old.training.steps, new.training.steps
+    if after > before and new.training.schedule == "cosine":
+        _log.warning(
+            "%s: training.steps was %d, now %d: the steps made so far followed a cosine that ends at %d, "
+            "those to come follow one that ends at %d, so the rate jumps, and the weights will not be those "
+            "of a run of %d steps from its beginning",
+            *(run, before, after, before, after, after),
+        )
+
+
+@contextlib.contextmanager
+def advising(run: Path) -> Iterator[None]:
+    """A full disk inside the block is told with what may go from ``run``, if that lies on it."""
+    try:
+        yield
+    except FullDiskError as error:
+        if error.advice or not _is_beside(Path(error.path), run):
+            raise
+        raise FullDiskError(error.path, _advice(run)) from error
+
+
+def _advice(run: Path) -> str:
+    old = [*_older_checkpoints(run), *sorted((run / CHECKPOINTS).glob("step-*.damaged-*"))]
+    parts = [f" ({size_text(free_bytes(run))} are left)."]
+    if old:
+        listed = ", ".join(f"{path.name} ({size_text(_bytes(path))})" for path in old)
+        parts.append(
+            f" Not needed to go on, in {run / CHECKPOINTS}: {listed}; "
+            "training.keep_checkpoints=1 keeps fewer."
+        )
+    parts.append(f" `reelmill clean {run}` removes what kills and damage left")
+    return "".join(parts)
+
+
+def _older_checkpoints(run: Path) -> list[Path]:
+    """All but the newest and the best."""
+    steps = checkpoint_steps(run)
+    if not steps:
+        return []
+    state: Any = {}
+    with contextlib.suppress(DamagedError):
+        state = durable.read_json(checkpoint_path(run, steps[-1]) / STATE)
+    best = state.get("best_step") if isinstance(state, dict) else None
+    return [checkpoint_path(run, step) for step in steps[:-1] if step != best]
+
+
+def _is_beside(path: Path, run: Path) -> bool:
+    there = next((place for place in path.absolute().parents if place.exists()), Path("/"))
+    return run.is_dir() and there.stat().st_dev == run.stat().st_dev
+
+
+def _bytes(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

@@ -25,15 +25,16 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """The recipe. ``batch_size`` is the global one, whatever the number of processes.
+    """The recipe. ``batch_size`` is the global one: the rows of all processes together.
 
-    ``accumulation`` cuts each global batch into that many fixed micro-batches, which the processes share.
-    Their gradients are summed in a fixed order, so the weights are the same bit for bit at every world size
-    up to ``accumulation``. More processes cut the micro-batches further; then weights agree to rounding.
+    ``accumulation`` cuts the global batch into so many micro-batches, to save memory; the processes share
+    them, and each has at least one. With ``exact`` weights are the same bit for bit at every number of
+    processes up to the number of micro-batches (if ``accumulation`` is 1: 8 of two rows or more), because
+    gradients are added up as integers. Without it they are the same at the same number of processes.
     """
 
     steps: Count = 6000
-    batch_size: Count = 32
+    batch_size: Count = 32  # rows of a step, of all processes together
     sequence_length: Count = 200  # characters
     batches: Literal["random", "stream"] = "random"  # windows; or every tune once an epoch, state carried on
     transpose: bool = False  # train on transposed copies too
@@ -42,8 +43,11 @@ class TrainingSettings:
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Annotated[float, Field(ge=0)] = 0.0  # 0: no clipping
-    accumulation: Count = 1  # micro-batches a step
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    accumulation: Count = 1  # micro-batches a step, of all processes together
+    exact: bool = False  # the same weights at any number of processes
+    precision: Literal["no", "bf16", "fp16"] = "no"  # no: float32, without TF32; in validation, too
+    device: Annotated[Literal["auto", "cpu", "cuda"], COMPUTE] = "auto"  # auto: a GPU where torch sees one
+    init_from: str = ""  # a run (its best checkpoint) or a model's folder whose weights to begin with
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     checkpoint_every: Annotated[int, COMPUTE, Field(ge=1)] = 100
     keep_checkpoints: Annotated[int, COMPUTE, Field(ge=1)] = 3

@@ -1,14 +1,17 @@
-"""Evaluation during training: the same figure in any number of processes, and quick to give way to a stop."""
+"""Evaluation during training: the same figure at any number of processes, and quick to give way to a stop."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
 
 from reelmill.evaluation import batches_by_length, tunes_bits
 from reelmill.model import CharLSTM
 from reelmill.training.encoded import EncodedTunes
+from reelmill.training.processes import any_process
 from reelmill.training.stopping import StopRequest
-from reelmill.training.world import World
 
 
 class Validation:
@@ -26,15 +29,16 @@ class Validation:
     def __bool__(self) -> bool:
         return bool(self.tunes)
 
-    def bits_per_char(self, network: CharLSTM, world: World, stop: StopRequest) -> float | None:
+    def bits_per_char(self, network: CharLSTM, accelerator: Accelerator, stop: StopRequest) -> float | None:
         """Bits per character, equal in all processes; None if a stop was asked for."""
         batches = batches_by_length(self.tunes)
-        bits = np.zeros(len(batches))
-        for begin in range(0, len(batches), world.size):
-            if world.any(bool(stop.reason)):
+        bits = torch.zeros(len(batches), dtype=torch.float64)  # each made by one process: no sum is rounded
+        for begin in range(0, len(batches), accelerator.num_processes):
+            if any_process(accelerator, bool(stop.reason))[0]:
                 return None
-            index = begin + world.rank
+            index = begin + accelerator.process_index
             if index < len(batches):
                 bits[index] = tunes_bits(network, batches[index])
-        characters = sum(len(tune) - 1 for tune in self.tunes)
-        return float(world.sum(bits).sum() / characters)
+        if accelerator.num_processes > 1:
+            dist.all_reduce(bits)
+        return float(bits.sum() / sum(len(tune) - 1 for tune in self.tunes))

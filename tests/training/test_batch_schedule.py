@@ -1,4 +1,4 @@
-"""The plan of batches: a function of (seed, step), which misses nothing and repeats nothing."""
+"""The batch schedule: a function of (seed, step), which misses nothing and repeats nothing."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ import pytest
 from reelmill.corpus.vocabulary import END, START, Vocabulary
 from reelmill.errors import DamagedError, RequestError
 from reelmill.training.encoded import encode_tunes, open_encoded
-from reelmill.training.plan import IGNORED, RandomWindows, Streams
+from reelmill.training.schedule import IGNORED, RandomWindows, Streams, shares
 
 TUNES = [[f"X:{number}\nK:D\n" + "DEFG|"[: number % 5 + 1] * (number % 7 + 1)] for number in range(40)]
 VOCABULARY = Vocabulary.from_texts(text for copies in TUNES for text in copies)
@@ -34,16 +34,36 @@ def tunes_with_copies(tmp_path):
 @pytest.mark.parametrize("kind", [RandomWindows, Streams])
 def test_a_batch_depends_on_seed_and_step_alone(tunes, kind):
     forwards, backwards = kind(tunes, 5, 4, 10), kind(tunes, 5, 4, 10)
-    ahead = [forwards.batch(step).digest for step in range(60)]
-    assert ahead == [backwards.batch(step).digest for step in reversed(range(60))][::-1]
+    ahead = [forwards.facts(step).digest for step in range(60)]
+    assert ahead == [backwards.facts(step).digest for step in reversed(range(60))][::-1]
     assert len(set(ahead)) == 60
-    assert kind(tunes, 6, 4, 10).batch(3).digest != ahead[3]
+    assert kind(tunes, 6, 4, 10).facts(3).digest != ahead[3]
+
+
+@pytest.mark.parametrize("kind", [RandomWindows, Streams])
+@pytest.mark.parametrize("processes", [2, 3, 7])
+def test_processes_build_their_own_rows_of_one_batch(tunes, kind, processes):
+    schedule = kind(tunes, 5, 7, 10)
+    for step in range(30):
+        whole = schedule.rows(step, range(7))
+        parts = [schedule.rows(step, rows) for rows in shares(7, processes)]
+        assert np.array_equal(np.concatenate([part.inputs for part in parts]), whole.inputs)
+        assert np.array_equal(np.concatenate([part.targets for part in parts]), whole.targets)
+        assert schedule.facts(step).characters == np.count_nonzero(whole.targets != IGNORED)
+
+
+def test_shares_cover_everything_evenly():
+    for total in range(1, 20):
+        for parts in range(1, total + 1):
+            cut = shares(total, parts)
+            assert [item for share in cut for item in share] == list(range(total))
+            assert max(map(len, cut)) - min(map(len, cut)) <= 1
 
 
 def test_windows_are_pieces_of_the_tunes(tunes):
     everything = np.asarray(tunes.characters).tobytes()
     for step in range(20):
-        batch = RandomWindows(tunes, 1, 4, 30).batch(step)
+        batch = RandomWindows(tunes, 1, 4, 30).rows(step, range(4))
         for row, targets in zip(batch.inputs, batch.targets, strict=True):
             assert row.astype(tunes.characters.dtype).tobytes() in everything
             shown = targets[:-1] != IGNORED
@@ -51,29 +71,29 @@ def test_windows_are_pieces_of_the_tunes(tunes):
 
 
 def test_windows_begin_everywhere(tunes):
-    plan = RandomWindows(tunes, 1, 50, 3)
-    seen = {row.tobytes() for step in range(100) for row in plan.batch(step).inputs}
+    schedule = RandomWindows(tunes, 1, 50, 3)
+    seen = {row.tobytes() for step in range(100) for row in schedule.rows(step, range(50)).inputs}
     everything = np.asarray(tunes.characters, dtype=np.int64)
     wanted = {everything[at : at + 3].tobytes() for at in range(len(everything) - 3)}
     assert seen == wanted
 
 
 def test_the_start_of_the_next_tune_is_no_target(tunes):
-    for plan in (RandomWindows(tunes, 1, 8, 50), Streams(tunes, 1, 8, 50)):
-        batch = plan.batch(0)
+    for schedule in (RandomWindows(tunes, 1, 8, 50), Streams(tunes, 1, 8, 50)):
+        batch = schedule.rows(0, range(8))
         assert START not in batch.targets
         assert np.all(batch.inputs[:, 1:][batch.targets[:, :-1] == IGNORED] <= END)
-        assert batch.characters == np.count_nonzero(batch.targets != IGNORED) < batch.targets.size
+        assert schedule.facts(0).characters < batch.targets.size
 
 
 @pytest.mark.parametrize(("rows", "length"), [(1, 7), (4, 10), (7, 64), (3, 1000)])
 def test_a_stream_reads_every_tune_once_an_epoch(tunes, rows, length):
-    plan = Streams(tunes, 3, rows, length)
+    schedule = Streams(tunes, 3, rows, length)
     for epoch in range(3):
         targets = Counter()
         for step in range(1000):
-            if plan.epoch_of(step) == epoch:
-                batch = plan.batch(step)
+            if schedule.facts(step).epoch == epoch:
+                batch = schedule.rows(step, range(rows))
                 targets.update(batch.targets[batch.targets != IGNORED].tolist())
         expected = Counter(np.asarray(tunes.characters).tolist())
         del expected[START]
@@ -81,26 +101,26 @@ def test_a_stream_reads_every_tune_once_an_epoch(tunes, rows, length):
 
 
 def test_a_stream_goes_on_where_it_was(tunes):
-    plan = Streams(tunes, 3, 4, 10)
-    steps = [step for step in range(100) if plan.epoch_of(step) == 1]
-    row = np.concatenate([plan.batch(step).inputs[2] for step in steps])
-    targets = np.concatenate([plan.batch(step).targets[2] for step in steps])
+    schedule = Streams(tunes, 3, 4, 10)
+    batches = [schedule.rows(step, range(2, 3)) for step in range(100) if schedule.facts(step).epoch == 1]
+    row = np.concatenate([batch.inputs[0] for batch in batches])
+    targets = np.concatenate([batch.targets[0] for batch in batches])
     shown = targets[:-1] != IGNORED
     assert np.array_equal(targets[:-1][shown], row[1:][shown])
 
 
 def test_the_order_differs_from_epoch_to_epoch(tunes):
-    plan = Streams(tunes, 3, 1, 10_000)
-    assert [plan.epoch_of(step) for step in range(3)] == [0, 1, 2]
-    assert len({plan.batch(step).digest for step in range(20)}) == 20
+    schedule = Streams(tunes, 3, 1, 10_000)
+    assert [schedule.facts(step).epoch for step in range(3)] == [0, 1, 2]
+    assert len({schedule.rows(step, range(1)).inputs.tobytes() for step in range(20)}) == 20
 
 
 def test_an_epoch_takes_one_copy_of_each_tune(tunes_with_copies):
     tunes = tunes_with_copies
-    plan = Streams(tunes, 0, 1, 10_000)
+    schedule = Streams(tunes, 0, 1, 10_000)
     taken = set()
     for epoch in range(12):
-        texts = _texts(plan.batch(epoch).inputs[0])
+        texts = _texts(schedule.rows(epoch, range(1)).inputs[0])
         assert len(texts) == len(tunes)
         taken |= texts
     copies = {

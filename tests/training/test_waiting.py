@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from training_runs import Trainers, assert_same
 
-from reelmill.training import data, loop, world
-from reelmill.training.checkpoints import newest_intact
+from reelmill.runs import newest_intact
+from reelmill.training import data, loop, processes
 from reelmill.training.loop import train
 
 LONG = "training.steps=1000000"
 
 
 def impatient():
-    world.STEP_TIMEOUT = timedelta(seconds=4)
+    processes.TIMEOUT = timedelta(seconds=4)
 
 
 def impatient_and_slow_to_set_up():
