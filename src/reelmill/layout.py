@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 CONFIG, METRICS, CHECKPOINTS, LOGS = "config.yaml", "metrics.jsonl", "checkpoints", "logs"
+TRACKERS = "trackers"
 STATE = "state.json"
 PLAN = "plan.json"
 

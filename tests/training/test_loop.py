@@ -219,10 +219,41 @@ def test_steps_may_grow_under_a_constant_schedule(configured, uninterrupted, tmp
         train(configured("training.steps=16"), run)
 
 
-def test_steps_may_not_grow_under_a_cosine(configured, tmp_path):
+def test_steps_may_grow_under_a_cosine_and_why_its_end_differs_is_said(configured, tmp_path, caplog):
     train(configured("training.schedule=cosine", "training.steps=6"), tmp_path)
-    with pytest.raises(RequestError, match=r"training\.steps was 6, now 9"):
-        train(configured("training.schedule=cosine", "training.steps=9"), tmp_path)
+    assert train(configured("training.schedule=cosine", "training.steps=9"), tmp_path).step == 9
+    assert "followed a cosine that ends at 6, those to come follow one that ends at 9" in caplog.text
+    rates = [record["learning_rate"] for record in read_metrics(tmp_path / "metrics.jsonl")]
+    assert rates[5] < rates[6]
+
+
+def test_a_run_begins_with_the_best_weights_of_another(configured, uninterrupted, tmp_path):
+    run, other = tmp_path / "run", uninterrupted()
+    begin = ("training.steps=1", "training.learning_rate=1e-12", "training.seed=9")
+    train(configured(f"training.init_from={other}", *begin), run)
+    best = load_model(other)
+    assert load_model(run).vocabulary == best.vocabulary
+    for name, weights in load_model(run).network.state_dict().items():
+        torch.testing.assert_close(weights, best.network.state_dict()[name], rtol=0, atol=1e-9)
+    (tmp_path / "model").mkdir()
+    best.save(tmp_path / "model")
+    train(configured(f"training.init_from={tmp_path / 'model'}", *begin), tmp_path / "again")
+    assert weights_bytes(tmp_path / "again", 1) == weights_bytes(run, 1)
+    with pytest.raises(RequestError, match=r"training\.init_from was"):
+        train(configured(*begin), run)
+
+
+def test_weights_to_begin_with_must_fit(configured, uninterrupted, book, tmp_path):
+    begin = f"training.init_from={uninterrupted()}"
+    with pytest.raises(RequestError, match=r"model\.hidden_size is 24 there, 32 here; set what it has"):
+        train(configured(begin, "model.hidden_size=32"), tmp_path / "run")
+    with pytest.raises(RequestError, match=r"training\.init_from: .*nowhere: no model there"):
+        train(configured("training.init_from=nowhere"), tmp_path / "run")
+    strange = tmp_path / "strange.abc"
+    strange.write_text(book.read_text().replace("T:", "T:þŋ "))
+    corpus = (f"corpus.source={strange}", f"corpus.directory={tmp_path / 'corpus'}")
+    with pytest.raises(RequestError, match="its vocabulary lacks 'þ', 'ŋ' of the training tunes"):
+        train(configured(begin, *corpus), tmp_path / "run")
 
 
 def test_other_settings_are_refused_by_name(configured, tmp_path):
@@ -317,10 +348,10 @@ def test_a_run_that_diverges_ends_with_the_reason(configured, tmp_path):
 def test_a_divergence_is_no_checkpoint(configured, tmp_path, monkeypatch):
     update = Trainer.update
 
-    def diverge(self):
-        update(self)
+    def diverge(self, batch):
+        update(self, batch)
         if self.progress.step == 8:
-            self.window.add(torch.tensor(float("nan")), 1)
+            self.window.add(torch.tensor(float("nan")))
 
     monkeypatch.setattr(Trainer, "update", diverge)
     settings = configured("training.log_every=50", "training.checkpoint_every=2", "training.evaluate_every=0")

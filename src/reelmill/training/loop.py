@@ -23,7 +23,7 @@ from reelmill import durable
 from reelmill.config import Config
 from reelmill.errors import RequestError
 from reelmill.heap import keep_freed_memory
-from reelmill.layout import STATE, checkpoint_path
+from reelmill.layout import STATE, TRACKERS, checkpoint_path
 from reelmill.model import (
     VOCABULARY,
     WEIGHTS,
@@ -67,7 +67,7 @@ def train(config: Config, run: Path, deadline: float | None = None) -> TrainingR
         _check(config)
     with (
         StopRequest(deadline) as stop,
-        joined_processes(config.training, config.tracking.also, str(run)) as accelerator,
+        joined_processes(config.training, config.tracking.also, str(run / TRACKERS)) as accelerator,
         contextlib.ExitStack() as held,
         advising(run),
     ):

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from reelmill import config as configuration
 from reelmill.config import Config
 from reelmill.errors import IncompleteError, RequestError
-from reelmill.layout import METRICS
+from reelmill.layout import METRICS, TRACKERS
 from reelmill.model import TrainedModel
 from reelmill.tracking.comet import Publisher
 from reelmill.tracking.metrics import MetricsLog
@@ -128,10 +128,11 @@ def refuse_unknown_trackers(names: list[str]) -> None:
     """Raise RequestError for a tracker that Accelerate does not know, or that is not installed."""
     known = [str(name) for name in LOGGER_TYPE_TO_CLASS if str(name) != "comet_ml"]
     for name in names:
+        if name.startswith("comet"):
+            raise RequestError(f"tracking.also: {name!r}: Comet has a setting of its own, tracking.comet")
         if name not in known:
             raise RequestError(
                 f"tracking.also: {name!r} is no tracker of Accelerate{configuration.nearest(name, known)}"
-                + ("; Comet has tracking.comet" if name.startswith("comet") else "")
             )
         if find_spec(name) is None:
             raise RequestError(f"tracking.also: {name!r} is not installed (pip install {name})")
@@ -145,6 +146,7 @@ def _start_trackers(accelerator: Accelerator, config: Config, run: Path, logged:
     """
     if not config.tracking.also:
         return
+    (run / TRACKERS).mkdir(exist_ok=True)
     parameters = {
         f"{section}.{key}": value if isinstance(value, (bool, int, float, str)) else str(value)
         for section, values in configuration.to_dict(config).items()
@@ -156,7 +158,7 @@ def _start_trackers(accelerator: Accelerator, config: Config, run: Path, logged:
         config=parameters if logged == 0 else None,
         init_kwargs={
             "tensorboard": {"purge_step": logged + 1},
-            "wandb": {"id": run.name, "resume": "allow", "dir": str(run)},
+            "wandb": {"id": run.name, "resume": "allow", "dir": str(run / TRACKERS)},
         },
     )
 
