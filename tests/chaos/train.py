@@ -1,6 +1,6 @@
 """Kills training at random moments until it has survived enough, and compares with what nothing disturbed.
 
-Two and four processes train on the `irish` corpus with dropout, carried state and accumulation. Each start
+Two and four processes train on the `irish` corpus with dropout, carried state and exact sums. Each start
 is watched until it is in the phase to be hit, then one process is killed (SIGKILL) or asked to stop (SIGTERM,
 SIGUSR2) after a random delay; the same directory is then started again, until the run is finished. It must
 have the SHA-256 of the uninterrupted run, the same optimizer, and each step's metrics exactly once.
@@ -48,6 +48,7 @@ RECIPE = (
     "training.batches=stream",
     "training.batch_size=8",
     "training.sequence_length=32",
+    "training.exact=true",
     "training.accumulation=4",
     "training.schedule=cosine",
     "training.clip_norm=1.0",

@@ -4,18 +4,17 @@ import os
 import signal
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_runs import Trainers
 
 from reelmill.errors import RequestError
 from reelmill.tracking.metrics import read_metrics
 from reelmill.training.loop import train
 
-accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-
 
 def shown(run):
     """Steps and values of each curve, as TensorBoard shows them."""
-    events = accumulator.EventAccumulator(str(run / "trackers" / "reelmill"))
+    events = EventAccumulator(str(run / "trackers" / "reelmill"))
     events.Reload()
     return {
         name: [(event.step, event.value) for event in events.Scalars(name)]
