@@ -1,32 +1,22 @@
-"""A training step: our loop beside the same step written plainly, alone and in two processes.
+"""A training step: our loop beside the same step written plainly, alone and in two processes with DDP.
 
 Both sides train the model of ``configs/demo.yaml`` (128 → 512) on `irish` with batches of 32 windows of 200
 characters, one thread a process, in turns, each in processes of its own; ratios are medians over neighbouring
 turns, so that another load on the machine counts for both. "Plain" is the lab's loop: ``nn.LSTM``, random
-windows cut with NumPy, fused Adam, nothing logged or saved. Run: python tests/benchmarks/training.py
+windows cut with NumPy, fused Adam, nothing logged or saved; in two processes its model is wrapped in
+``DistributedDataParallel``. Run: python tests/benchmarks/training.py
 
-Tried, for the exchange of gradients between two processes (gloo, 5.4 million float32 numbers):
-- ``all_to_all_single`` and an all-gather in pairs took 202 ms, gloo's all-reduce 62, sending in pairs alone
-  50; so what has to be sent is sent in pairs.
-- That was level with DDP (1.004 of its step). Processes of one machine now add up in shared memory, where
-  nothing is sent: a copy in, half a sum, a copy out, and two barriers.
-- The flag for a stop rides in the gradient on a CPU: an agreement of its own took 0.4 ms and half a
-  millisecond of CPU time a step. On a GPU to read it would be to wait at every step;
-  there it is agreed apart.
-- Buffers that are used again, or one exchange of whole vectors in place of two of halves: for 1.4 million
-  numbers nothing beyond the noise of a machine in use (0.4 to 1 ms of 11).
+What makes the difference, and what was tried:
 - Freed memory that is kept (``heap``) saves 65,000 page faults a step: the plain loop gives what an LSTM
   remembers of a batch back to the system at each, and asks for it again page by page.
-- There is nothing to overlap: an LSTM layer's weights get their gradients at the end of its backward pass,
-  all at once.
+- The next batch is built in a thread; a wish to stop travels in an all-reduce of four bytes that nobody waits
+  for before the next step.
+- One bucket: there is nothing to overlap, as an LSTM layer's weights get their gradients at the end of its
+  backward pass, all at once.
 
-Accumulation in one process costs next to nothing at hidden 512 and 1.7 times the step at hidden 1024:
-products of 8 rows read 16 MB of weights at every character, from memory instead of the cache. One pass over
-all rows, with a sum of weight gradients for each micro-batch, would mend it, but not simply: ``nn.LSTM``
-adds up its weight gradients over rows and time inside one fused operation (so does cuDNN), so the backward
-pass through time would have to be written anew; and below 32 rows a product's bits depend on how many rows
-there are, so a process that holds one micro-batch would have to pad it, and lose what was won. With 32
-rows in each micro-batch (128 in all) the cost is 1.13 times the step.
+Micro-batches cost next to nothing at hidden 512 and most of a step at hidden 1024: products of 8 rows read 16
+MB of weights at every character, from memory instead of the cache. Exact sums need micro-batches, so that is
+their price, too, beside the conversions.
 """
 
 from __future__ import annotations
@@ -51,7 +41,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from plain import EMBEDDING, HIDDEN, LENGTH, ROWS, PlainModel, plain_loop
-from reelmill.training.world import joined_world
 from table import Row, at_most, row, table
 from torch.nn.parallel import DistributedDataParallel
 
@@ -62,6 +51,7 @@ from reelmill.model import weights_of
 from reelmill.training.checkpoints import copied
 from reelmill.training.data import open_data, prepare_data
 from reelmill.training.loop import Trainer
+from reelmill.training.processes import joined_processes, on_main_process
 from reelmill.training.run_directory import opened_run
 from reelmill.training.stopping import StopRequest
 
@@ -84,14 +74,32 @@ Begin = Callable[..., Callable[[], object]]
 @contextlib.contextmanager
 def our_trainer(settings: Config, run: Path) -> Iterator[Trainer]:
     """What ``train`` trains with, before its first step."""
-    with StopRequest() as stop, joined_world("no") as world, contextlib.ExitStack() as held:
-        if world.is_first:
+    with (
+        StopRequest() as stop,
+        joined_processes(settings.training) as accelerator,
+        contextlib.ExitStack() as held,
+    ):
+        if accelerator.is_main_process:
             held.enter_context(opened_run(settings, run))
-        directories = world.on_first(lambda: prepare_data(settings, run, None))
-        trainer = Trainer(settings, run, world, stop, open_data(run, directories), None)
+        directories = on_main_process(accelerator, lambda: prepare_data(settings, run, None))
+        trainer = Trainer(settings, run, accelerator, stop, open_data(run, directories), None)
+        trainer.settle_buckets()
         yield trainer
         if trainer.log is not None:
             trainer.log.close(finished=False)
+
+
+def turns_of(trainer: Trainer, held: contextlib.ExitStack) -> Callable[[], object]:
+    """What the loop does for a step: the update, its log, the vote."""
+    batches = held.enter_context(contextlib.closing(trainer.builder.ahead(0)))
+
+    def turn() -> None:
+        trainer.update(next(batches))
+        trainer.log_and_evaluate()
+        trainer.vote(False)
+
+    held.callback(trainer.vote.close)
+    return turn
 
 
 class Turns:
@@ -170,8 +178,9 @@ def _work(end: Connection, environment: dict[str, str], begin: Begin, *arguments
             end.send((time.perf_counter() - wall, time.process_time() - cpu))
 
 
-def _ours(held: contextlib.ExitStack, place: Path) -> Callable[[], object]:
-    return held.enter_context(our_trainer(config.load(None, list(RECIPE)), place)).turn
+def _ours(held: contextlib.ExitStack, place: Path, *overrides: str) -> Callable[[], object]:
+    settings = config.load(None, [*RECIPE, *overrides])
+    return turns_of(held.enter_context(our_trainer(settings, place)), held)
 
 
 def _plain(held: contextlib.ExitStack, rows: int) -> Callable[[], object]:
@@ -185,7 +194,7 @@ def _plain(held: contextlib.ExitStack, rows: int) -> Callable[[], object]:
     return plain_loop(model, np.array([numbers[character] for character in text]), rows)
 
 
-def compared(what: str, ours: Side, other: str, theirs: Side, limit: float) -> list[Row]:
+def compared(what: str, ours: Side, other: str, theirs: Side, limit: float | None) -> list[Row]:
     """Rows of two sides that take turns; the first two steps, which set things up, do not count."""
     turns, sides = Turns(), {"ours": ours, other: theirs}
     for number in range(TURNS + 2):
@@ -200,38 +209,44 @@ def compared(what: str, ours: Side, other: str, theirs: Side, limit: float) -> l
 
 
 def step_alone(place: Path) -> list[Row]:
-    """Our loop against a plain one, and what accumulation costs."""
+    """Our loop against a plain one, and what micro-batches and exact sums cost."""
     yielded = compared(
         "step in one process", Side(_ours, place / "alone"), "a plain PyTorch loop", Side(_plain, ROWS), 1.02
     )
     for hidden in (HIDDEN, 2 * HIDDEN):
-        yielded += accumulation(place, hidden)
+        yielded += in_pieces(place, hidden)
     return yielded
 
 
-def accumulation(place: Path, hidden: int) -> list[Row]:
-    """What cutting a batch into four micro-batches costs in one process."""
+def in_pieces(place: Path, hidden: int) -> list[Row]:
+    """What cutting a batch into four micro-batches costs in one process, and adding them up exactly."""
     turns = Turns()
+    kinds = {
+        "whole": (),
+        "accumulation=4": ("training.accumulation=4",),
+        "exact": ("training.accumulation=4", "training.exact=true"),
+    }
     with contextlib.ExitStack() as held:
         sides = {}
-        for pieces in (1, 4):
-            overrides = (f"model.hidden_size={hidden}", f"training.accumulation={pieces}")
-            settings = config.load(None, [*RECIPE, *overrides])
-            sides[f"accumulation={pieces}"] = held.enter_context(
-                our_trainer(settings, place / f"{hidden}-{pieces}")
-            )
-        for number in range(5):
-            for side, trainer in sides.items():
-                turns.take(side, trainer.turn) if number else trainer.turn()
-    return turns.rows(f"step in 4 micro-batches, hidden {hidden}", "accumulation=4", "accumulation=1", None)
+        for name, overrides in kinds.items():
+            settings = config.load(None, [*RECIPE, f"model.hidden_size={hidden}", *overrides])
+            trainer = held.enter_context(our_trainer(settings, place / f"{hidden}-{name}"))
+            sides[name] = turns_of(trainer, held)
+        for number in range(7):
+            for side, turn in sides.items():
+                turns.take(side, turn) if number else turn()
+    return [
+        *turns.rows(f"step in 4 micro-batches, hidden {hidden}", "accumulation=4", "whole", None),
+        *turns.rows(f"exact step in 4 micro-batches, hidden {hidden}", "exact", "accumulation=4", None),
+    ]
 
 
 def checkpoint_pause(place: Path) -> list[Row]:
     """How long the loop waits for a checkpoint."""
     turns = Turns()
     with our_trainer(config.load(None, list(RECIPE)), place / "checkpoints") as ours:
-        for _ in range(8):
-            ours.turn()
+        for step in range(8):
+            ours.update(ours.builder.batch(step))
             turns.take("pause", ours.save)
             turns.take("writing", ours.writer.wait)
             tensors = [weights_of(ours.network), ours.optimizer.state_dict()]
@@ -245,9 +260,24 @@ def checkpoint_pause(place: Path) -> list[Row]:
 
 
 def step_of_two(place: Path) -> list[Row]:
-    """Two processes against DDP."""
-    ours, theirs = Side(_ours, place / "two", ranks=2), Side(_plain, ROWS // 2, ranks=2)
-    return compared("step in two processes", ours, "DDP (gloo)", theirs, 1.0)
+    """Two processes against a plain DDP script, and exact sums against DDP's own."""
+    exact = ("training.exact=true", "training.accumulation=2")
+    return [
+        *compared(
+            "step in two processes",
+            Side(_ours, place / "two", ranks=2),
+            "plain PyTorch DDP (gloo)",
+            Side(_plain, ROWS // 2, ranks=2),
+            1.03,
+        ),
+        *compared(
+            "exact step in two processes",
+            Side(_ours, place / "exact", *exact, ranks=2),
+            "the default",
+            Side(_ours, place / "default", ranks=2),
+            None,
+        ),
+    ]
 
 
 def first_step(place: Path) -> list[Row]:

@@ -28,13 +28,14 @@ Undisturbed = Callable[[int], Path]
 
 @pytest.fixture(scope="session")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model with dropout, accumulation and carried state on tunes made here."""
+    """A small model with dropout, carried state and exact sums on tunes made here."""
     return write_recipe(
         tmp_path_factory.mktemp("recipe"),
         bars=16,
         model={"embedding_size": 16, "hidden_size": 48, "dropout": 0.1},
         training={
-            "steps": STEPS, "batch_size": 8, "sequence_length": 48, "batches": "stream", "accumulation": 4,
+            "steps": STEPS, "batch_size": 8, "sequence_length": 48, "batches": "stream", "exact": True,
+            "accumulation": 4,
             "checkpoint_every": 50, "keep_checkpoints": 1000, "evaluate_every": 150,
         },
     )  # fmt: skip

@@ -128,7 +128,10 @@ def test_kills_leave_no_trace(tiny, configured, tmp_path, world):
         os.kill(chosen.choice(trainers.processes).pid, signal.SIGKILL)
         results = trainers.wait()
         killed += {} in results
-        assert not all(result.get("finished") for result in results)
+        for result in filter(None, results):  # who has outlived it
+            assert result["error"] == "IncompleteError"
+            assert "has lost another one" in result["message"]
+            assert "the same command goes on from the last checkpoint" in result["message"]
     assert killed == 3
     finish(world, run, tiny(*overrides))
     assert_same(run, tmp_path / "whole", 80)
