@@ -19,7 +19,7 @@ from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.status import run_status, steps_per_second
 from reelmill.cluster.watch import is_done, status
 from reelmill.errors import RequestError
-from reelmill.training.lock import LOCK, held_lock
+from reelmill.training.lock import LEASE, LOCK, held_lock
 from tests.cluster.conftest import Answers
 
 
@@ -64,7 +64,7 @@ def test_it_says_who_trains(run: Path) -> None:
 
 def test_it_does_not_wait_for_signs_of_life(run: Path) -> None:
     """The kernel here knows nothing of a process elsewhere."""
-    (run / LOCK).write_text(json.dumps({"host": "elsewhere", "pid": 7}))
+    (run / LOCK).write_text(f"filelock/2\npid=7\nhost=elsewhere\nmode=lease\ntoken=a\nduration={LEASE}\n")
     told = run_status(run)
     assert told.trainer is None
     assert "training" not in told.describe()

@@ -1,8 +1,5 @@
-"""One trainer a run directory, and no lock that outlives its holder."""
+"""One trainer a run directory, no lock that outlives its holder, and no writing for who has lost it."""
 
-import errno
-import fcntl
-import json
 import multiprocessing
 import os
 import socket
@@ -10,10 +7,14 @@ import threading
 import time
 
 import pytest
+from training_runs import Trainers
 
 from reelmill.errors import RequestError
+from reelmill.tracking.metrics import read_metrics
 from reelmill.training import lock
 from reelmill.training.lock import LOCK, held_lock, live_holder
+
+CONTEXT = multiprocessing.get_context("fork")
 
 
 def _hold(run, ready, release):
@@ -24,9 +25,8 @@ def _hold(run, ready, release):
 
 @pytest.fixture
 def holder(tmp_path):
-    context = multiprocessing.get_context("fork")
-    ready, release = context.Event(), context.Event()
-    process = context.Process(target=_hold, args=(tmp_path, ready, release))
+    ready, release = CONTEXT.Event(), CONTEXT.Event()
+    process = CONTEXT.Process(target=_hold, args=(tmp_path, ready, release))
     process.start()
     assert ready.wait(30)
     yield process
@@ -34,45 +34,41 @@ def holder(tmp_path):
     process.join()
 
 
+def held_elsewhere(run):
+    """Write what a trainer on another machine would have written."""
+    duration = f"duration={lock.LEASE!r}"
+    (run / "other").write_text(f"filelock/2\npid=7\nhost=elsewhere\nmode=lease\ntoken=a\n{duration}\n")
+    (run / "other").rename(run / LOCK)
+
+
 def test_the_second_is_refused_and_told_who_is_first(tmp_path, holder):
     with (
-        pytest.raises(RequestError, match=rf"process {holder.pid} on {socket.gethostname()}"),
+        pytest.raises(RequestError, match=rf"process {holder.pid} on {socket.gethostname()} is training"),
         held_lock(tmp_path),
     ):
         pass
     assert holder.is_alive()
-
-
-def holder_of(run):
-    """What the newest of the lock files says; there is only one while the lock is held."""
-    (path,) = run.glob(f"{LOCK}*")
-    return json.loads(path.read_text())
+    assert str(holder.pid) in live_holder(tmp_path)
 
 
 def test_a_killed_holder_does_not_block(tmp_path, holder):
     holder.kill()
     holder.join()
-    assert holder_of(tmp_path)["pid"] == holder.pid
-    assert not live_holder(tmp_path)
+    assert (tmp_path / LOCK).exists()
     with held_lock(tmp_path):
-        assert holder_of(tmp_path)["pid"] == os.getpid()
         assert str(os.getpid()) in live_holder(tmp_path)
-    assert "pid" not in holder_of(tmp_path)
     assert not live_holder(tmp_path)
-    with held_lock(tmp_path):
-        assert holder_of(tmp_path)["pid"] == os.getpid()
 
 
 def test_a_holder_on_another_machine_counts_while_it_gives_signs_of_life(tmp_path, monkeypatch):
-    # As on a shared disk whose locks don't reach other machines: the file is there, the kernel's lock is not.
-    path = tmp_path / LOCK
-    path.write_text(json.dumps({"host": "elsewhere", "pid": 7}))
-    monkeypatch.setattr(lock, "_PATIENCE", 1.0)
-    alive = threading.Event()
+    monkeypatch.setattr(lock, "LEASE", 1.0)
+    held_elsewhere(tmp_path)
+    assert live_holder(tmp_path, wait=False) is None
+    gone = threading.Event()
 
     def beat():
-        while not alive.wait(0.1):
-            path.touch()
+        while not gone.wait(0.1):
+            (tmp_path / LOCK).touch()
 
     thread = threading.Thread(target=beat)
     thread.start()
@@ -80,14 +76,14 @@ def test_a_holder_on_another_machine_counts_while_it_gives_signs_of_life(tmp_pat
         with pytest.raises(RequestError, match="process 7 on elsewhere"), held_lock(tmp_path):
             pass
     finally:
-        alive.set()
+        gone.set()
         thread.join()
     with held_lock(tmp_path):
-        assert holder_of(tmp_path)["host"] == socket.gethostname()
+        assert str(os.getpid()) in live_holder(tmp_path)
 
 
 def test_the_holder_gives_signs_of_life(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "_BEAT", 0.05)
+    monkeypatch.setattr(lock, "LEASE", 0.4)
     with held_lock(tmp_path):
         before = (tmp_path / LOCK).stat().st_mtime_ns
         deadline = time.monotonic() + 10
@@ -96,53 +92,51 @@ def test_the_holder_gives_signs_of_life(tmp_path, monkeypatch):
             time.sleep(0.01)
 
 
-def test_a_lock_kept_for_a_lost_machine_does_not_block(tmp_path, holder, monkeypatch):
-    """As when a server still holds the kernel's lock for a machine that is gone."""
-    monkeypatch.setattr(lock, "_PATIENCE", 0.5)
-    (tmp_path / LOCK).write_text(json.dumps({"host": "lost", "pid": 7}))
+def test_the_lock_of_an_earlier_version_does_not_block(tmp_path):
+    (tmp_path / LOCK).write_text('{"released": true}\n')
     with held_lock(tmp_path):
-        assert holder_of(tmp_path)["pid"] == os.getpid()
+        assert str(os.getpid()) in live_holder(tmp_path)
 
 
-def _train_at_once(run, name, go, end, results):
-    """A start on a disk without the kernel's locks, on a machine of its own."""
+def test_a_trainer_that_was_taken_for_dead_writes_nothing_more(tiny, tmp_path):
+    """As one that was suspended for longer than others wait, and goes on when another trains."""
+    run = tmp_path / "run"
+    trainers = Trainers(2, run, tiny("training.steps=100000", "training.checkpoint_every=3"))
+    trainers.wait_for_step(7)
+    held_elsewhere(run)
+    last = read_metrics(run / "metrics.jsonl")[-1]["step"]
+    first, _ = trainers.wait()
+    assert first["error"] == "IncompleteError"
+    assert "process 7 on elsewhere has taken this run over" in first["message"]
+    assert read_metrics(run / "metrics.jsonl")[-1]["step"] <= last + 1  # one may have been on its way
+    assert "elsewhere" in (run / LOCK).read_text()
 
-    def none(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
 
-    fcntl.flock = none
-    socket.gethostname = lambda: name
-    lock._BEAT, lock._PATIENCE = 0.1, 5.0
+def _train_at_once(run, go, end, results):
     go.wait(60)
     try:
         with held_lock(run):
-            results.put((name, "in"))
+            results.put("in")
             end.wait(100)
     except RequestError as error:
-        results.put((name, str(error)))
+        results.put(str(error))
 
 
-@pytest.mark.parametrize("before", ["a released lock", "a dead holder", "a holder killed at once"])
-def test_of_many_starts_at_once_one_trains_though_the_disk_has_no_locks(tmp_path, before):
-    if before == "a released lock":
-        with held_lock(tmp_path):
-            pass
-    else:
-        dead = json.dumps({"host": "lost", "pid": 7}) if before == "a dead holder" else ""
-        (tmp_path / LOCK).write_text(dead)
-    context = multiprocessing.get_context("fork")
-    go, end, results = context.Barrier(6), context.Event(), context.Queue()
-    names = [f"machine-{number}" for number in range(6)]
-    starts = [
-        context.Process(target=_train_at_once, args=(tmp_path, name, go, end, results)) for name in names
-    ]
+@pytest.mark.parametrize("before", ["nothing", "a holder killed at once", "a dead holder elsewhere"])
+def test_of_many_starts_at_once_one_trains(tmp_path, before, monkeypatch):
+    monkeypatch.setattr(lock, "LEASE", 3.0)
+    if before == "a holder killed at once":
+        (tmp_path / LOCK).write_text("")
+    elif before == "a dead holder elsewhere":
+        held_elsewhere(tmp_path)
+    go, end, results = CONTEXT.Barrier(6), CONTEXT.Event(), CONTEXT.Queue()
+    starts = [CONTEXT.Process(target=_train_at_once, args=(tmp_path, go, end, results)) for _ in range(6)]
     for start in starts:
         start.start()
     said = [results.get(timeout=100) for _ in starts]
     end.set()
     for start in starts:
         start.join(60)
-    (winner,) = [name for name, what in said if what == "in"]
-    refused = [what for name, what in said if name != winner]
+    refused = [what for what in said if what != "in"]
     assert len(refused) == 5
-    assert all(f"on {winner} is training in this run directory" in what for what in refused)
+    assert all("is training in this run directory" in what for what in refused)

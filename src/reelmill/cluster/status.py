@@ -18,7 +18,7 @@ from reelmill.cluster.progress import newest_checkpoint
 from reelmill.cluster.submission import submissions
 from reelmill.errors import DamagedError, RequestError
 from reelmill.layout import STATE, checkpoint_path, is_finished, is_run
-from reelmill.training.lock import holder_at_a_glance
+from reelmill.training.lock import live_holder
 
 _RECENT = 20  # records of metrics that the rate is taken from
 
@@ -93,7 +93,7 @@ def run_status(run: Path, now: float | None = None) -> RunStatus:
             (record["bits_per_char"] for record in reversed(records) if "bits_per_char" in record), None
         ),
         held_out_bits_per_char=held_out[-1] if held_out else None,
-        trainer=holder_at_a_glance(run),
+        trainer=live_holder(run, wait=False),
         jobs=jobs,
     )
 

@@ -10,7 +10,7 @@ import io
 import logging
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,11 +81,12 @@ class CheckpointWriter:
     Where the disk is slower than ``checkpoint_every`` wants it, the loop does not wait: a snapshot that has
     not been begun gives way to the next, unless it is the best. So no more than three are ever in memory
     (being written, best, newest), and a kill costs what the disk was behind. The metrics that a checkpoint
-    counts on reach the disk before it.
+    counts on reach the disk before it. ``check`` is called before each and raises what must keep it from
+    being written.
     """
 
-    def __init__(self, run: Path, keep: int) -> None:
-        self.run, self.keep = run, keep
+    def __init__(self, run: Path, keep: int, check: Callable[[], None] = lambda: None) -> None:
+        self.run, self.keep, self._check = run, keep, check
         self._waiting: list[tuple[Snapshot, int | None]] = []
         self._changing = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -130,6 +131,7 @@ class CheckpointWriter:
                     return
                 snapshot, best = self._waiting.pop(0)
             try:
+                self._check()
                 if (self.run / METRICS).exists():
                     durable.sync(self.run / METRICS)
                 write_checkpoint(self.run, snapshot)

@@ -38,6 +38,7 @@ from reelmill.training.batches import Batch, BatchBuilder, MicroBatch
 from reelmill.training.checkpoints import CheckpointWriter, Snapshot, copied
 from reelmill.training.data import TrainingData, initial_model, open_data, prepare_data
 from reelmill.training.exact import ExactSum
+from reelmill.training.lock import RunLock
 from reelmill.training.processes import (
     ELSEWHERE,
     Accelerator,
@@ -71,10 +72,11 @@ def train(config: Config, run: Path, deadline: float | None = None) -> TrainingR
         contextlib.ExitStack() as held,
         advising(run),
     ):
+        locks: list[RunLock] = []  # the main process's
 
         def open_run() -> int | None:
             with advising(run):
-                held.enter_context(opened_run(config, run))
+                locks.append(held.enter_context(opened_run(config, run)))
                 newest = newest_intact(run, set_aside=True)
                 return newest.step if newest else None
 
@@ -91,8 +93,8 @@ def train(config: Config, run: Path, deadline: float | None = None) -> TrainingR
             directories = on_main_process(accelerator, prepare, stop)
         except Stopped:
             return progress.result(stop.reason or ELSEWHERE)
-        trainer = Trainer(config, run, accelerator, stop, open_data(run, directories), checkpoint)
-        return trainer.run_to_end()
+        data = open_data(run, directories)
+        return Trainer(config, run, accelerator, stop, data, checkpoint, *locks).run_to_end()
 
 
 class Trainer:
@@ -106,6 +108,7 @@ class Trainer:
         stop: StopRequest,
         data: TrainingData,
         checkpoint: Checkpoint | None,
+        lock: RunLock | None = None,
     ) -> None:
         self.config, self.settings = config, config.training
         self.run, self.accelerator, self.stop = run, accelerator, stop
@@ -166,11 +169,13 @@ class Trainer:
         )
         self.validation = Validation(data.validation)
         self.vote = StopVote(accelerator)
-        self.writer = CheckpointWriter(run, self.settings.keep_checkpoints)
+        still_ours = lock.refuse_if_lost if lock else lambda: None
+        self.writer = CheckpointWriter(run, self.settings.keep_checkpoints, still_ours)
         self.facts: Facts | None = None  # of the last step's batch
         self.log: TrainingLog | None = None
         if accelerator.is_main_process:
-            self.log = TrainingLog(config, run, accelerator, self.progress.step, self.progress.logged)
+            step, logged = self.progress.step, self.progress.logged
+            self.log = TrainingLog(config, run, accelerator, step, logged, still_ours)
             self.announce()
 
     def run_to_end(self) -> TrainingResult:
@@ -381,14 +386,7 @@ def micro_batches(settings: TrainingSettings, processes: int) -> int:
     """
     if not settings.exact:
         return max(settings.accumulation, processes)
-    # At least two rows each: how a product of one row is added up depends on the number of threads.
-    most = max(1, settings.batch_size // 2)
-    count = settings.accumulation if settings.accumulation > 1 else min(8, most)
-    if count > most or processes > most:
-        raise RequestError(
-            f"training.exact needs two rows a micro-batch: training.batch_size = {settings.batch_size} is "
-            f"too small for {max(count, processes)} micro-batches"
-        )
+    count = settings.accumulation if settings.accumulation > 1 else min(8, settings.batch_size)
     if processes > count:
         raise RequestError(
             f"training.exact cuts the batch into {count} micro-batches at any number of processes; here "

@@ -54,31 +54,46 @@ def joined_processes(
         device = _device(settings)
     if device == "cuda":
         refuse_too_few_gpus(os.environ, torch.cuda.device_count())
-    # Without a fixed workspace cuBLAS may add in another order from run to run (PyTorch's notes on nn.LSTM).
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    with float32_as_written():
-        try:
-            accelerator = Accelerator(
-                cpu=device == "cpu",
-                mixed_precision=settings.precision,
-                log_with=list(trackers) or None,
-                project_config=ProjectConfiguration(place, logging_dir=place),
-                kwargs_handlers=[
-                    InitProcessGroupKwargs(
-                        timeout=TIMEOUT, **({} if device == "cpu" else {"backend": "cpu:gloo,cuda:nccl"})
-                    ),
-                    # One bucket: LSTMs get their gradients all at once, so there is nothing to overlap.
-                    DistributedDataParallelKwargs(gradient_as_bucket_view=True, bucket_cap_mb=1 << 20),
-                ],
-            )
-            _refuse_other_engines(accelerator)
+    threads = torch.get_num_threads()
+    try:
+        with float32_as_written():
+            accelerator = _accelerator(settings, device, trackers, place)
+            if settings.exact and device == "cpu":
+                torch.set_num_threads(1)  # how a product of few rows is added up depends on their number
             with _lost_processes_named(accelerator):
                 yield accelerator
                 if dist.is_initialized():
                     dist.destroy_process_group()
-        finally:
-            # Accelerate remembers its precision for good; another run in this process may want another.
-            AcceleratorState._reset_state(reset_partial_state=True)
+    finally:
+        torch.set_num_threads(threads)
+        # Accelerate remembers its precision for good; another run in this process may want another.
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def _accelerator(
+    settings: TrainingSettings, device: str, trackers: Sequence[str], place: str | None
+) -> Accelerator:
+    # Without a fixed workspace cuBLAS may add in another order from run to run (PyTorch's notes on nn.LSTM).
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    backend = {} if device == "cpu" else {"backend": "cpu:gloo,cuda:nccl"}
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=settings.precision,
+        log_with=list(trackers) or None,
+        project_config=ProjectConfiguration(place, logging_dir=place),
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=TIMEOUT, **backend),
+            # One bucket: LSTMs get their gradients all at once, so there is nothing to overlap.
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True, bucket_cap_mb=1 << 20),
+        ],
+    )
+    kind = accelerator.distributed_type
+    if kind not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+        raise RequestError(
+            f"accelerate launch is configured for {kind.value}; reelmill trains with DistributedDataParallel "
+            "(`accelerate launch --multi_gpu`, or torchrun)"
+        )
+    return accelerator
 
 
 def _device(settings: TrainingSettings) -> str:
@@ -155,15 +170,6 @@ def _refuse_accelerate_launch(settings: TrainingSettings, environ: Mapping[str, 
         raise RequestError(
             "accelerate launch was asked for several processes and has started one: on CPUs it starts them "
             "with --multi_gpu (and without --cpu), as torchrun --nproc-per-node does"
-        )
-
-
-def _refuse_other_engines(accelerator: Accelerator) -> None:
-    kind = accelerator.distributed_type
-    if kind not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
-        raise RequestError(
-            f"accelerate launch is configured for {kind.value}; reelmill trains with DistributedDataParallel "
-            "(`accelerate launch --multi_gpu`, or torchrun)"
         )
 
 

@@ -17,7 +17,7 @@ from reelmill.layout import CHECKPOINTS, CONFIG, STATE, checkpoint_path, is_run,
 from reelmill.room import free_bytes, size_text
 from reelmill.runs import checkpoint_steps
 from reelmill.training.checkpoints import clean_temporaries
-from reelmill.training.lock import held_lock
+from reelmill.training.lock import RunLock, held_lock
 
 _log = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ _SECTIONS = ("corpus", "model", "training")
 
 
 @contextlib.contextmanager
-def opened_run(config: Config, run: Path) -> Iterator[None]:
-    """Hold ``run`` for training with ``config``, which is written into it.
+def opened_run(config: Config, run: Path) -> Iterator[RunLock]:
+    """Hold ``run`` for training with ``config``, which is written into it; yield its lock.
 
     RequestError if it is something else than a run, in use, or was trained with settings that mean something
     else. ``training.steps`` alone may grow. A run without a checkpoint takes any settings.
@@ -36,11 +36,11 @@ def opened_run(config: Config, run: Path) -> Iterator[None]:
         (run / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         durable.raise_explained(error, run)
-    with held_lock(run):
+    with held_lock(run) as lock:
         clean_temporaries(run)
         refuse_other_settings(config, run)
         durable.write_text(run / CONFIG, configuration.to_yaml(config))
-        yield
+        yield lock
 
 
 def refuse_other_settings(config: Config, run: Path) -> None:

@@ -29,8 +29,9 @@ class TrainingSettings:
 
     ``accumulation`` cuts the global batch into so many micro-batches, to save memory; the processes share
     them, and each has at least one. With ``exact`` weights are the same bit for bit at every number of
-    processes up to the number of micro-batches (if ``accumulation`` is 1: 8 of two rows or more), because
-    gradients are added up as integers. Without it they are the same at the same number of processes.
+    processes up to the number of micro-batches (8 if ``accumulation`` is 1), because gradients are added up
+    as integers; on a CPU each process then uses one thread, as a small product's sums depend on how many
+    there are. Without it weights are the same at the same number of processes and threads.
     """
 
     steps: Count = 6000

@@ -8,7 +8,7 @@ import dataclasses
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,10 +35,21 @@ _MEASURED = 10  # steps of this process after which the time left is told
 
 
 class TrainingLog:
-    """For the main process. What the metrics say after step ``logged`` is taken back."""
+    """For the main process. What the metrics say after step ``logged`` is taken back.
 
-    def __init__(self, config: Config, run: Path, accelerator: Accelerator, step: int, logged: int) -> None:
-        self.config = config
+    ``check`` is called before each line and raises what must keep it from being written.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        run: Path,
+        accelerator: Accelerator,
+        step: int,
+        logged: int,
+        check: Callable[[], None],
+    ) -> None:
+        self.config, self._check = config, check
         self.accelerator = accelerator
         self.metrics = MetricsLog(run / METRICS)
         self.metrics.cut_back(logged)
@@ -77,6 +88,7 @@ class TrainingLog:
 
     def write(self, step: int, values: Values, best_bits_per_char: float | None) -> None:
         """Write the line of ``step``, and hand it on to all trackers."""
+        self._check()
         self.metrics.append(step, kind="train", **values)
         self.publisher.publish()
         self.accelerator.log(dict(values), step=step)
