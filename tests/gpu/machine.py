@@ -51,8 +51,8 @@ class Machine:
 
     @property
     def worlds(self) -> list[int]:
-        """The numbers of processes that are tried: 1, 2, 4 and 8, as far as there are GPUs."""
-        return [size for size in (1, 2, 4, 8) if size <= self.gpus]
+        """The numbers of processes that are tried: 1, 2, 4 and 8 where there are more GPUs, and all."""
+        return sorted({size for size in (1, 2, 4, 8) if size < self.gpus} | {self.gpus})
 
     def command(self, script: Sequence[str], processes: int) -> list[str]:
         """Run ``script`` (-m MODULE, or FILE, and arguments) in so many processes."""

@@ -153,7 +153,8 @@ def _in_turns(machine: Machine, kind: str, world: int) -> tuple[float, float]:
         "training.evaluate_every=0",
         "training.checkpoint_every=1000000",
     )
-    wanted = {"embedding": embedding, "hidden": hidden, "vocabulary": 90, "rows": rows, "length": length}
+    wanted: dict[str, Any] = {"embedding": embedding, "hidden": hidden, "vocabulary": 90}
+    wanted |= {"rows": rows, "length": length}
     wanted |= {"device": machine.device, "precision": kind, "steps": steps, "log_every": every}
     ours: list[float] = []
     plain: list[float] = []
