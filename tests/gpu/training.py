@@ -112,15 +112,15 @@ def precision(machine: Machine) -> list[Row]:
 
 
 def speed(machine: Machine) -> list[Row]:
-    """Characters/s of a GPU, of several, and of a plain PyTorch script beside them."""
+    """Characters/s of one process, of several, and of a plain PyTorch script beside them."""
     rows = []
     for kind in ("no", "bf16") if machine.on_gpu else ("no",):
         alone = 0.0
         for world in machine.worlds:
             ours, plain = _in_turns(machine, kind, world)
             alone = alone or ours
-            what, judged = f"{kind}, {world} of {machine.gpus} GPUs", machine.on_gpu
-            rows.append(Row(f"characters/s a GPU, {what}", f"{ours / world:,.0f}", "", None))
+            what, judged = f"{kind}, {world} processes", machine.on_gpu
+            rows.append(Row(f"characters/s a process, {what}", f"{ours / world:,.0f}", "", None))
             if world > 1:
                 part = ours / world / alone
                 rows.append(
