@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint bench bench-corpora chaos-train chaos-generate clean slurm-up slurm-down
+.PHONY: help setup demo test lint bench bench-corpora gpu chaos-train chaos-generate clean slurm-up slurm-down
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,7 +29,8 @@ demo: $(READY)  ## Train on real tunes, generate, render, report: about five min
 	$(BIN)/reelmill report songs/demo
 
 test: $(READY)  ## All tests (those of Slurm, CUDA and Chromium where these are there)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slurm' tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slurm and not cuda' tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cuda tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile -m slurm tests
 
 lint: $(READY)  ## ruff and mypy
@@ -42,6 +43,9 @@ bench: $(READY)  ## The figures of the README, each beside what it is compared w
 
 bench-corpora: $(READY)  ## 100,000 songs without sound and 5,000 with it (50 GB): what they take and what comes out
 	$(BIN)/python tests/benchmarks/corpora.py
+
+gpu: $(READY)  ## What is promised of GPUs, tried on this machine's: PASS or FAIL, docs/gpu.md
+	$(BIN)/python tests/gpu/run.py
 
 chaos-train: $(READY)  ## Kill training in every phase, many times; the weights must be the undisturbed run's
 	$(BIN)/python tests/chaos/train.py

@@ -143,7 +143,7 @@ class Trainer:
             config.model,
             self.settings.seed,
             pieces[mine.start : mine.stop],
-            pinned=accelerator.device.type == "cuda",
+            pinned=accelerator.device.type != "cpu",
         )
         self.exact = ExactSum(len(pieces)) if self.settings.exact else None
         if self.exact and self.together:
