@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from reelmill.corpus.vocabulary import END, START, Vocabulary
 from reelmill.errors import RequestError
-from reelmill.model import CharLSTM, State, TrainedModel
+from reelmill.model import CharLSTM, State, TrainedModel, float32_as_written
 
 Encoded = npt.NDArray[np.int64]
 
@@ -62,7 +62,8 @@ def evaluate(
             "there is no tune to score (corpus.test_fraction says how many tunes are held out)"
         )
     network = model.network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    bits = sum(tunes_bits(network, batch) for batch in batches_by_length(encoded))
+    with float32_as_written():
+        bits = sum(tunes_bits(network, batch) for batch in batches_by_length(encoded))
     return Score(bits, sum(len(tune) - 1 for tune in encoded), len(encoded), unknown).to_json()
 
 
