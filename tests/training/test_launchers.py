@@ -9,6 +9,7 @@ import pytest
 from training_runs import Trainers, weights_bytes
 
 from reelmill.errors import RequestError
+from reelmill.training.loop import train
 from reelmill.training.processes import refuse_launch, refuse_too_few_gpus
 from reelmill.training.settings import TrainingSettings
 
@@ -46,6 +47,15 @@ def test_every_launcher_starts_the_same_training_and_it_is_said_once(two, tmp_pa
     assert weights_bytes(tmp_path / "run", 24) == weights
     assert done.stdout.count("step 24 of 24") == 1
     assert done.stderr.count("training in 2 processes (gloo) on cpu, 3 of 6 rows each, float32") == 1
+
+
+def test_one_process_that_a_launcher_started_comes_to_what_one_alone_does(two, configured, tmp_path):
+    recipe, overrides, _ = two
+    exact = ("training.exact=true", "training.accumulation=3", "training.steps=8")
+    done = launched([*TORCHRUN[:-1], "1"], recipe, "--out", tmp_path / "run", *overrides, *exact)
+    assert done.returncode == 0, done.stderr
+    train(configured("training.batches=stream", *exact), tmp_path / "alone")
+    assert weights_bytes(tmp_path / "run", 8) == weights_bytes(tmp_path / "alone", 8)
 
 
 def test_an_error_that_all_processes_find_is_said_once(two, tmp_path):

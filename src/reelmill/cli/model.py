@@ -43,6 +43,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _train_options(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add_run(parser)
+    # torchrun takes --run for its own --run-path, wherever it stands.
+    parser.add_argument("--out", dest="run", type=Path, metavar="DIR", help="the same, behind torchrun")
 
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:

@@ -53,11 +53,7 @@ def add_nothing(_: argparse.ArgumentParser) -> None:
 def add_run(parser: argparse.ArgumentParser) -> None:
     """``--run DIR``, for a command with a CONFIG; see ``run_directory``."""
     parser.add_argument(
-        "--run",
-        "--out",  # torchrun takes --run for its own --run-path, wherever it stands
-        type=Path,
-        metavar="DIR",
-        help="run directory; default runs/NAME of the config. Behind torchrun, write --out",
+        "--run", type=Path, metavar="DIR", help="run directory; default runs/NAME of the config"
     )
 
 

@@ -212,7 +212,8 @@ class Trainer:
         self.optimizer.zero_grad()
         for micro_batch in batch.micro_batches:
             last = micro_batch is batch.micro_batches[-1]
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+            # Not Accelerate's no_sync, which does nothing for a DistributedDataParallel of one process.
+            with contextlib.nullcontext() if last or not self.together else self.model.no_sync():
                 self.window.add(self.forward_backward(micro_batch, batch.facts.characters))
             if self.exact and not last:
                 self.exact.put_aside(self.parameters)
