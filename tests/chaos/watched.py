@@ -239,7 +239,8 @@ def _wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
 def _note_songs(notes: _Notes) -> None:
     from reelmill import durable
     from reelmill.sampling.engine import Engine
-    from reelmill.songs import commit, generate, machine, pool, shards, tars, worker, workers
+    from reelmill.songs import commit, generate, machine, pool, worker, workers
+    from reelmill.songs.store import manifest, tar
 
     def step(name: str, *_: Any, **__: Any) -> None:
         notes.values[_STEP] = FIRST_STEPS.index(name) + 1
@@ -273,10 +274,10 @@ def _note_songs(notes: _Notes) -> None:
             notes.values[PHASES.index(COMMITTING)] = notes.values[_UNLISTED] = 0
 
     def listed(path: Path, value: Any) -> None:
-        notes.values[_UNLISTED] = int(path.parent.name in shards.KINDS)
+        notes.values[_UNLISTED] = int(path.parent.name in manifest.KINDS)
 
     _wrap(commit, "committing", committing)
-    notes.at(tars.TarWriter, "close", lambda _: notes.add(COMMITTING, 1))
+    notes.at(tar.TarWriter, "close", lambda _: notes.add(COMMITTING, 1))
     notes.at(durable, "write_json", listed)
 
 
@@ -295,7 +296,7 @@ def _note_collecting(notes: _Notes) -> None:
 
 
 def _fill_disk(room: int) -> None:
-    from reelmill.songs import tars
+    from reelmill.songs.store import tar
 
     left = [room]
 
@@ -305,4 +306,4 @@ def _fill_disk(room: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         wrapped(writer, data)
 
-    _wrap(tars.TarWriter, "_write", write)
+    _wrap(tar.TarWriter, "_write", write)

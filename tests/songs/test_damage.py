@@ -19,7 +19,7 @@ from reelmill.songs import shares
 from reelmill.songs.examine import Examination, examine
 from reelmill.songs.generate import generate
 from reelmill.songs.pool import Pool
-from reelmill.songs.shards import manifest_path, tar_path
+from reelmill.songs.store.manifest import manifest_path, tar_path
 from reelmill.songs.verify import verify
 from tests.songs.conftest import SONGS, manifests, tars
 

@@ -16,7 +16,7 @@ from reelmill.corpus.settings import CorpusSettings
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.songs.attempt import judge
 from reelmill.songs.disk import CHARACTERS, foretell_disk
-from reelmill.songs.song import Song, text_members
+from reelmill.songs.store.song import Song, text_members
 
 TUNE = "X:1\nT:Reel\nM:4/4\nL:1/8\nK:G\n|:" + "GABG d2BG|ABcA dcBA|" * 6 + ":|\n"
 

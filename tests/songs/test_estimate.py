@@ -10,7 +10,7 @@ from reelmill.errors import RequestError
 from reelmill.songs.collect import collect
 from reelmill.songs.estimate import estimate, estimate_rest
 from reelmill.songs.generate import generate
-from reelmill.songs.shards import manifest_path, read_manifest
+from reelmill.songs.store.manifest import manifest_path, read_manifest
 from tests.songs.conftest import SONGS
 
 

@@ -14,10 +14,10 @@ from reelmill.audio import abc2midi
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel, new_network
 from reelmill.songs.generate import generate
-from reelmill.songs.outcome import Outcome
-from reelmill.songs.plan import plan_path, read_plan
 from reelmill.songs.render import render_directory
-from reelmill.songs.shards import read_manifest
+from reelmill.songs.store.manifest import read_manifest
+from reelmill.songs.store.plan import plan_path, read_plan
+from reelmill.songs.store.totals import Outcome
 from reelmill.songs.verify import verify
 from tests.songs.conftest import SETTINGS, SONGS, manifests, tars, write_run
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from reelmill import durable
-from reelmill.songs import leases
 from reelmill.songs.generate import generate
-from reelmill.songs.shards import KINDS, Commit, tar_path
+from reelmill.songs.store import leases
+from reelmill.songs.store.manifest import KINDS, Commit, tar_path
 from reelmill.songs.verify import verify
 from tests.songs.conftest import SONGS, manifests, start, tars
 

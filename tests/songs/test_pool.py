@@ -19,7 +19,7 @@ from reelmill.errors import RequestError
 from reelmill.songs import pool as pool_module
 from reelmill.songs.attempt import judge
 from reelmill.songs.pool import Pool
-from reelmill.songs.sound import record
+from reelmill.songs.store.sound import record
 
 GOOD = "X:1\nT:Reel\nM:4/4\nL:1/8\nK:G\n|:GABG d2BG|ABcA dcBA|GABG d2BG|dcBA G4:|\n"
 SOUND = AudioSettings(sample_rate=8000, channels=1)

@@ -19,8 +19,8 @@ from reelmill.songs import publishing
 from reelmill.songs.collect import collect
 from reelmill.songs.figures import Figures
 from reelmill.songs.generate import generate
-from reelmill.songs.plan import read_plan
 from reelmill.songs.publishing import tracking_settings
+from reelmill.songs.store.plan import read_plan
 from reelmill.songs.verify import verify
 from reelmill.tracking.metrics import read_metrics
 from reelmill.tracking.outbox import Outbox

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from reelmill.songs import leases, produce, shards, worker
-from reelmill.songs.direct import DirectFile
+from reelmill.songs import produce, worker
 from reelmill.songs.generate import generate
-from reelmill.songs.leases import read_leases
 from reelmill.songs.pool import Pool
+from reelmill.songs.store import leases, manifest
+from reelmill.songs.store.direct_io import DirectFile
+from reelmill.songs.store.leases import read_leases
 from reelmill.songs.verify import verify
 from tests.songs.conftest import SONGS, tars
 
@@ -62,7 +63,7 @@ class SlowPool(Pool):
 
 @contextmanager
 def stuck_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(shards, "DirectFile", Stuck)
+    monkeypatch.setattr(manifest, "DirectFile", Stuck)
     Stuck.go.clear()
     try:
         yield
@@ -115,7 +116,7 @@ def test_a_slow_disk_shows_in_the_seconds_of_writing(
     """Though waiting for it takes no processor; and seconds of all shards add up to what there was."""
     pools: list[Pool] = []
     monkeypatch.setattr(produce, "Pool", lambda *given: pools.append(Pool(*given)) or pools[-1])
-    monkeypatch.setattr(shards, "DirectFile", Slow)
+    monkeypatch.setattr(manifest, "DirectFile", Slow)
     out = tmp_path / "songs"
     (out / "leases").mkdir(parents=True)
     lease = out / "leases" / "shard-000001.json"

@@ -19,10 +19,10 @@ import torch
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.songs import resources, workers
 from reelmill.songs.generate import generate
-from reelmill.songs.leases import read_leases
-from reelmill.songs.plan import read_plan
 from reelmill.songs.produce import worker_count
 from reelmill.songs.render import render_directory
+from reelmill.songs.store.leases import read_leases
+from reelmill.songs.store.plan import read_plan
 from reelmill.songs.verify import verify
 from reelmill.songs.work import Work
 from reelmill.songs.worker import Made, Worker

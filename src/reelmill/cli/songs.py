@@ -47,7 +47,7 @@ def _generate(options: argparse.Namespace) -> int:
 
 def _estimate(options: argparse.Namespace, overrides: list[str]) -> int:
     from reelmill.songs.estimate import estimate, estimate_rest
-    from reelmill.songs.plan import plan_path
+    from reelmill.songs.store.plan import plan_path
 
     audio, seed = not options.no_audio, options.seed
     if options.out is None:

@@ -145,7 +145,7 @@ def plan_songs(run: Path, out: Path, songs: int, seed: int, audio: bool, overrid
     differ.
     """
     from reelmill.songs.generate import plan_from_run
-    from reelmill.songs.keepsake import keep_model
+    from reelmill.songs.store.model_copy import keep_model
 
     *_, model = plan_from_run(run, out, songs, overrides, seed, None, audio)
     keep_model(out, model)

@@ -21,14 +21,14 @@ from reelmill.errors import RequestError
 from reelmill.sampling.engine import Engine
 from reelmill.songs.chains import Chains
 from reelmill.songs.fingerprint import audio_fingerprint, text_fingerprint
-from reelmill.songs.keepsake import kept_model
 from reelmill.songs.machine import require_same_bytes
-from reelmill.songs.plan import Plan, plan_path, read_plan
 from reelmill.songs.pool import Pool
-from reelmill.songs.shards import Kind, member_name, read_manifest, shard_numbers, tar_path
-from reelmill.songs.song import Member, Song, audio_members, text_members
-from reelmill.songs.sound import Sound
-from reelmill.songs.tars import read_some
+from reelmill.songs.store.manifest import Kind, member_name, read_manifest, shard_numbers, tar_path
+from reelmill.songs.store.model_copy import kept_model
+from reelmill.songs.store.plan import Plan, plan_path, read_plan
+from reelmill.songs.store.song import Member, Song, audio_members, text_members
+from reelmill.songs.store.sound import Sound
+from reelmill.songs.store.tar import read_some
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from reelmill.songs.plan import Plan
+from reelmill.songs.store.plan import Plan
 
 GITIGNORE = """\
 # What belongs to where the songs were made and not to them; the hub leaves it out of uploads, as git does.

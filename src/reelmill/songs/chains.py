@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 from reelmill.sampling.engine import Attempt, Engine, Sampled
 from reelmill.songs.attempt import Judgement
-from reelmill.songs.plan import Plan
 from reelmill.songs.pool import Pool
-from reelmill.songs.song import Song, empty_tally
+from reelmill.songs.store.plan import Plan
+from reelmill.songs.store.song import Song, empty_tally
 
 
 @dataclass

@@ -78,7 +78,7 @@ class _Answers:
 
     def _record(self, facts: dict[str, Any], midi: bytes) -> _Answer:
         from reelmill.audio.render import renderer
-        from reelmill.songs.sound import record
+        from reelmill.songs.store.sound import record
 
         settings = self._audio()
         self._renderer = self._renderer or renderer(settings)

@@ -20,7 +20,7 @@ from reelmill.config import Config
 from reelmill.corpus.settings import CorpusSettings
 from reelmill.errors import DamagedError
 from reelmill.room import free_bytes, size_text
-from reelmill.songs.shards import KINDS, Kind
+from reelmill.songs.store.manifest import KINDS, Kind
 
 CHARACTERS = 215  # of a tune of ``irish``, on average
 SECONDS_A_CHARACTER = 0.26

@@ -20,11 +20,11 @@ from reelmill.songs.audit import make_songs
 from reelmill.songs.chains import Chains
 from reelmill.songs.disk import TAKE_LESS, Disk
 from reelmill.songs.generate import check_count, check_prompts, look_ahead
-from reelmill.songs.plan import Plan
 from reelmill.songs.pool import Pool
 from reelmill.songs.progress import expected_failures
-from reelmill.songs.shards import KINDS, Kind, read_manifest, shard_numbers
-from reelmill.songs.song import Member, Song, audio_members, empty_tally, text_members
+from reelmill.songs.store.manifest import KINDS, Kind, read_manifest, shard_numbers
+from reelmill.songs.store.plan import Plan
+from reelmill.songs.store.song import Member, Song, audio_members, empty_tally, text_members
 
 _BLOCK = 512  # of a tar: each member has a header block and is filled up to whole blocks
 

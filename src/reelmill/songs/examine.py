@@ -14,9 +14,9 @@ from typing import Any
 
 from reelmill import durable
 from reelmill.errors import DamagedError
-from reelmill.songs.shards import Kind, Manifest, manifest_path, member_name, read_manifest, tar_path
-from reelmill.songs.stored import TEXT_MEMBERS
-from reelmill.songs.tars import TarReader
+from reelmill.songs.store.manifest import Kind, Manifest, manifest_path, member_name, read_manifest, tar_path
+from reelmill.songs.store.reader import TEXT_MEMBERS
+from reelmill.songs.store.tar import TarReader
 
 
 @dataclass(kw_only=True)

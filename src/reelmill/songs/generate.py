@@ -13,11 +13,11 @@ from reelmill.errors import DamagedError, RequestError
 from reelmill.layout import is_run
 from reelmill.model import TrainedModel
 from reelmill.runs import find_checkpoint, load_model, run_config
-from reelmill.songs.keepsake import keep_model, kept_model, model_hash
-from reelmill.songs.outcome import Outcome
-from reelmill.songs.plan import Plan, create_plan, grow_plan, plan_path, read_plan, require_equal
 from reelmill.songs.produce import produce
-from reelmill.songs.shards import KINDS
+from reelmill.songs.store.manifest import KINDS
+from reelmill.songs.store.model_copy import keep_model, kept_model, model_hash
+from reelmill.songs.store.plan import Plan, create_plan, grow_plan, plan_path, read_plan, require_equal
+from reelmill.songs.store.totals import Outcome
 from reelmill.songs.tunes import write_tunes
 from reelmill.songs.verified import Verified
 

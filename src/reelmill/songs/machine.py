@@ -10,9 +10,9 @@ from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
 from reelmill.sampling.engine import Engine, emulates
 from reelmill.songs.fingerprint import audio_fingerprint, differing, same_bytes, text_fingerprint
-from reelmill.songs.plan import Plan, grow_plan, plan_path, read_plan
 from reelmill.songs.pool import Pool
-from reelmill.songs.shards import Kind
+from reelmill.songs.store.manifest import Kind
+from reelmill.songs.store.plan import Plan, grow_plan, plan_path, read_plan
 
 _log = logging.getLogger(__name__)
 

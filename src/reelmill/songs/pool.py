@@ -25,8 +25,8 @@ from reelmill.songs.attempt import Judgement
 from reelmill.songs.channel import Channel, Data, Frame, Room, room
 from reelmill.songs.examine import Examination
 from reelmill.songs.resources import processors
-from reelmill.songs.sound import Sound
 from reelmill.songs.spawn import ending, spawn
+from reelmill.songs.store.sound import Sound
 
 _SECONDS = 300.0  # a judgement or a recording that takes longer is stuck
 _TRIES = 3

@@ -15,15 +15,15 @@ from reelmill.model import TrainedModel
 from reelmill.room import size_text
 from reelmill.sampling.engine import sampling_device
 from reelmill.songs import resources
-from reelmill.songs.leases import Leases, read_lease
 from reelmill.songs.machine import Machine
-from reelmill.songs.outcome import Outcome, count_half
-from reelmill.songs.plan import Plan
 from reelmill.songs.pool import Pool
 from reelmill.songs.progress import Progress
 from reelmill.songs.publishing import published_live
-from reelmill.songs.shards import KINDS, Kind, manifest_path
 from reelmill.songs.shares import Share
+from reelmill.songs.store.leases import Leases, read_lease
+from reelmill.songs.store.manifest import KINDS, Kind, manifest_path
+from reelmill.songs.store.plan import Plan
+from reelmill.songs.store.totals import Outcome, count_half
 from reelmill.songs.verified import Verified
 from reelmill.songs.worker import Made, Worker
 from reelmill.songs.worker_process import task

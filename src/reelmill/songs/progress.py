@@ -11,8 +11,8 @@ from types import TracebackType
 from tqdm import tqdm
 from tqdm.utils import ObjectWrapper
 
-from reelmill.songs.plan import Plan
-from reelmill.songs.song import Song
+from reelmill.songs.store.plan import Plan
+from reelmill.songs.store.song import Song
 
 _log = logging.getLogger(__name__)
 

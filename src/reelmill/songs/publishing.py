@@ -23,9 +23,9 @@ from typing import IO, Any
 from reelmill import config as configuration
 from reelmill.errors import DamagedError
 from reelmill.songs.figures import Figures
-from reelmill.songs.plan import Plan, plan_path, read_plan
-from reelmill.songs.shards import Kind, check, member_name, read_manifest, tar_path
-from reelmill.songs.tars import read_some
+from reelmill.songs.store.manifest import Kind, check, member_name, read_manifest, tar_path
+from reelmill.songs.store.plan import Plan, plan_path, read_plan
+from reelmill.songs.store.tar import read_some
 from reelmill.tracking.comet import Publisher, may_be_online
 from reelmill.tracking.outbox import FOLDER
 from reelmill.tracking.settings import TrackingSettings

@@ -22,9 +22,9 @@ from pathlib import Path
 from reelmill.audio.encode import extension
 from reelmill.errors import DamagedError
 from reelmill.songs.examine import examine
-from reelmill.songs.leases import EXPIRY, RENEWALS, Leases, file_server_now, leased, read_lease
-from reelmill.songs.plan import Plan
-from reelmill.songs.shards import Kind, check, manifest_path, read_manifest, shard_numbers
+from reelmill.songs.store.leases import EXPIRY, RENEWALS, Leases, file_server_now, leased, read_lease
+from reelmill.songs.store.manifest import Kind, check, manifest_path, read_manifest, shard_numbers
+from reelmill.songs.store.plan import Plan
 from reelmill.songs.verified import Verified
 from reelmill.songs.work import Work
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from reelmill.audio.features import labels
-from reelmill.songs.outcome import Counts
-from reelmill.songs.plan import Plan
+from reelmill.songs.store.plan import Plan
+from reelmill.songs.store.totals import Counts
 
 MEASURED = (
     "characters", "notes", "midi_seconds", "tempo_bpm", "attempts",

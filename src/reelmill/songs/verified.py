@@ -17,8 +17,8 @@ from typing import Any
 from reelmill import durable
 from reelmill.audio.encode import extension
 from reelmill.songs.examine import Examination
-from reelmill.songs.plan import Plan
-from reelmill.songs.shards import KINDS, manifest_path, tar_path
+from reelmill.songs.store.manifest import KINDS, manifest_path, tar_path
+from reelmill.songs.store.plan import Plan
 
 FILE = ".verified.jsonl"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from reelmill.songs.song import Song
+from reelmill.songs.store.song import Song
 
 
 @dataclass(frozen=True, kw_only=True)

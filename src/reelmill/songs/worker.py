@@ -23,9 +23,9 @@ from reelmill.errors import DamagedError
 from reelmill.songs.chains import Chains
 from reelmill.songs.commit import AGAIN, Committer, InHand
 from reelmill.songs.machine import Machine
-from reelmill.songs.plan import Plan
-from reelmill.songs.song import Song, empty_tally
-from reelmill.songs.stored import stored_songs
+from reelmill.songs.store.plan import Plan
+from reelmill.songs.store.reader import stored_songs
+from reelmill.songs.store.song import Song, empty_tally
 from reelmill.songs.work import Source, Work
 
 _log = logging.getLogger(__name__)

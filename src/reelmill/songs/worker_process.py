@@ -22,13 +22,13 @@ from reelmill import config as configuration
 from reelmill.audio.encode import extension
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.songs.channel import Channel
-from reelmill.songs.keepsake import kept_model
 from reelmill.songs.machine import Machine
-from reelmill.songs.plan import read_plan
 from reelmill.songs.pool import Pool
-from reelmill.songs.shards import Kind
-from reelmill.songs.song import Song
 from reelmill.songs.spawn import connection
+from reelmill.songs.store.manifest import Kind
+from reelmill.songs.store.model_copy import kept_model
+from reelmill.songs.store.plan import read_plan
+from reelmill.songs.store.song import Song
 from reelmill.songs.work import Work
 from reelmill.songs.worker import Made, Worker
 

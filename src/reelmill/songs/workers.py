@@ -19,10 +19,10 @@ from typing import Any
 
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.songs.channel import Channel
-from reelmill.songs.leases import Leases
 from reelmill.songs.shares import Share
-from reelmill.songs.song import Song
 from reelmill.songs.spawn import ending, spawn
+from reelmill.songs.store.leases import Leases
+from reelmill.songs.store.song import Song
 from reelmill.songs.work import Work
 from reelmill.songs.worker import Made
 

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from reelmill import config, durable
 from reelmill.errors import DamagedError, RequestError
-from reelmill.songs.direct import DirectFile
-from reelmill.songs.tars import TarWriter
+from reelmill.songs.store.direct_io import DirectFile
+from reelmill.songs.store.tar import TarWriter
 
 Kind = Literal["text", "audio"]
 KINDS: tuple[Kind, Kind] = ("text", "audio")

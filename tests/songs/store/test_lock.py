@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from reelmill.songs import exclusive as exclusive_module
-from reelmill.songs.exclusive import exclusive
-from reelmill.songs.plan import create_plan
-from tests.songs.test_plan import PLAN, grow_at_once
+from reelmill.songs.store import lock
+from reelmill.songs.store.lock import exclusive
+from reelmill.songs.store.plan import create_plan
+from tests.songs.store.test_plan import PLAN, grow_at_once
 
 PROCESSES, TURNS = 4, 40
 
@@ -62,7 +62,7 @@ def _die(path: Path) -> None:
 
 
 def test_a_dead_holder_is_outlived(tmp_path: Path, disk: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exclusive_module, "PATIENCE", 0.5)
+    monkeypatch.setattr(lock, "PATIENCE", 0.5)
     holder = multiprocessing.get_context("fork").Process(target=_die, args=(tmp_path / ".lock",))
     holder.start()
     holder.join()

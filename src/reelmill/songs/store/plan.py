@@ -25,8 +25,8 @@ from reelmill.errors import DamagedError, RequestError
 from reelmill.layout import PLAN
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.settings import compute_keys
-from reelmill.songs.exclusive import exclusive
 from reelmill.songs.settings import SongsSettings
+from reelmill.songs.store.lock import exclusive
 from reelmill.tracking.settings import TrackingSettings
 
 _LOCK = f".{PLAN}.lock"

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from reelmill.errors import DamagedError
-from reelmill.songs.shards import Manifest, member_name, read_manifest, tar_path
-from reelmill.songs.song import Song
-from reelmill.songs.tars import TarReader
+from reelmill.songs.store.manifest import Manifest, member_name, read_manifest, tar_path
+from reelmill.songs.store.song import Song
+from reelmill.songs.store.tar import TarReader
 
 TEXT_MEMBERS = (".abc", ".json", ".mid")
 

@@ -11,8 +11,8 @@ import pytest
 from reelmill.audio.settings import AudioSettings
 from reelmill.errors import DamagedError, RequestError
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.songs.plan import Plan, create_plan, grow_plan, read_plan, require_equal
 from reelmill.songs.settings import SongsSettings
+from reelmill.songs.store.plan import Plan, create_plan, grow_plan, read_plan, require_equal
 
 PLAN = Plan(
     seed=1,

@@ -15,9 +15,9 @@ import numpy as np
 
 from reelmill.audio.encode import decode
 from reelmill.errors import RequestError
-from reelmill.songs.plan import read_plan
-from reelmill.songs.shards import Kind, shard_numbers, tar_path
-from reelmill.songs.tars import TarReader
+from reelmill.songs.store.manifest import Kind, shard_numbers, tar_path
+from reelmill.songs.store.plan import read_plan
+from reelmill.songs.store.tar import TarReader
 
 if TYPE_CHECKING:
     import datasets

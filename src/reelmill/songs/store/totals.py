@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from reelmill.errors import DamagedError
-from reelmill.songs.plan import Plan
-from reelmill.songs.shards import Kind, Manifest, read_manifest, shard_numbers
+from reelmill.songs.store.manifest import Kind, Manifest, read_manifest, shard_numbers
+from reelmill.songs.store.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)

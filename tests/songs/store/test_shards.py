@@ -16,13 +16,13 @@ from reelmill import durable
 from reelmill.audio.settings import AudioSettings
 from reelmill.errors import DamagedError
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.songs import leases as leases_module
-from reelmill.songs.leases import Leases, read_lease, read_leases
-from reelmill.songs.plan import Plan
 from reelmill.songs.settings import SongsSettings
-from reelmill.songs.shards import Kind, check, committing, read_manifest, shard_numbers, tar_path
 from reelmill.songs.shares import Share
-from reelmill.songs.tars import TarReader, TarWriter, read_some
+from reelmill.songs.store import leases as leases_module
+from reelmill.songs.store.leases import Leases, read_lease, read_leases
+from reelmill.songs.store.manifest import Kind, check, committing, read_manifest, shard_numbers, tar_path
+from reelmill.songs.store.plan import Plan
+from reelmill.songs.store.tar import TarReader, TarWriter, read_some
 from reelmill.songs.work import Work
 
 MEMBERS = [("000000000.abc", b"X:1\n"), ("000000000.json", b"{}"), ("000000000.mid", bytes(1000))]
@@ -168,7 +168,7 @@ def test_own_share_first_then_the_others_from_the_far_end(tmp_path: Path) -> Non
 def holder(directory: Path, shard: int) -> "subprocess.Popen[str]":
     """Another process that holds a lease until its input ends."""
     program = (
-        "import sys; from pathlib import Path; from reelmill.songs.leases import Leases\n"
+        "import sys; from pathlib import Path; from reelmill.songs.store.leases import Leases\n"
         f"with Leases(Path({str(directory)!r}), '1/2') as leases:\n"
         f"    print(leases.take({shard}), flush=True); sys.stdin.read()\n"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from reelmill import durable
 from reelmill.errors import DamagedError
 from reelmill.model import TrainedModel, weights_of
-from reelmill.songs.plan import model_path
+from reelmill.songs.store.plan import model_path
 
 
 def model_hash(model: TrainedModel) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reelmill.songs.direct import DirectFile
+from reelmill.songs.store.direct_io import DirectFile
 
 BUFFER = 4 << 20
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reelmill.songs.attempt import TIERS, to_json
-from reelmill.songs.shards import member_name
+from reelmill.songs.store.manifest import member_name
 
 if TYPE_CHECKING:
-    from reelmill.songs.sound import Sound
+    from reelmill.songs.store.sound import Sound
 
 
 Member = tuple[str, bytes | memoryview]
