@@ -32,10 +32,10 @@ from memory import watched
 from table import Row, row, table
 from trained import RUN, trained
 
+from reelmill.songs.make.reference import read_tunes
 from reelmill.songs.store.manifest import Kind
 from reelmill.songs.store.plan import read_plan
 from reelmill.songs.store.totals import count_half
-from reelmill.songs.tunes import read_tunes
 
 PLANNED = 1_000_000
 SHARD = 100  # songs; a worker's last shards, cut off by the clock, do not count

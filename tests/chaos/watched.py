@@ -38,7 +38,7 @@ _WORKER = _STEP + 3  # process id of the worker beside its own that was given wo
 _NOTES = _STEP + 4
 _HANGS = 600.0
 _Context = multiprocessing.get_context("forkserver")
-_Context.set_forkserver_preload(["reelmill.songs.generate"])
+_Context.set_forkserver_preload(["reelmill.songs.make.generate"])
 
 
 class Failure(AssertionError):
@@ -239,7 +239,7 @@ def _wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
 def _note_songs(notes: _Notes) -> None:
     from reelmill import durable
     from reelmill.sampling.engine import Engine
-    from reelmill.songs import commit, generate, machine, pool, worker, workers
+    from reelmill.songs.make import commit, generate, launch, machine, pool, worker
     from reelmill.songs.store import manifest, tar
 
     def step(name: str, *_: Any, **__: Any) -> None:
@@ -262,7 +262,7 @@ def _note_songs(notes: _Notes) -> None:
         if message["tell"] == "next":
             notes.values[_WORKER] = one.process.pid
 
-    notes.at(workers._Running, "_answer", answer)
+    notes.at(launch._Running, "_answer", answer)
 
     # A commit lasts from the tar's end mark until nothing is left but the tar and its manifest.
     @contextlib.contextmanager

@@ -9,7 +9,7 @@ import soundfile
 
 from reelmill.audio.settings import AudioSettings
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.songs.attempt import to_json
+from reelmill.songs.make.validate import to_json
 from reelmill.songs.settings import SongsSettings
 from reelmill.songs.store.manifest import committing
 from reelmill.songs.store.plan import Plan, create_plan

@@ -8,7 +8,7 @@ import pytest
 from reelmill import durable
 from reelmill.errors import DamagedError, RequestError
 from reelmill.songs.audit import audit
-from reelmill.songs.generate import generate
+from reelmill.songs.make.generate import generate
 from reelmill.songs.store.plan import grow_plan, plan_path
 from tests.songs.conftest import SONGS
 from tests.songs.test_damage import flip_a_byte, rewrite

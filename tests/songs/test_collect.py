@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 import reelmill
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.songs.collect import collect
-from reelmill.songs.generate import generate
-from reelmill.songs.render import render_directory
+from reelmill.songs.make.generate import generate
+from reelmill.songs.make.render import render_directory
 from reelmill.songs.verify import verify
 from tests.songs.conftest import SONGS
 

@@ -15,10 +15,10 @@ import pytest
 
 from reelmill import durable
 from reelmill.audio.process import ToolError
-from reelmill.songs import shares
 from reelmill.songs.examine import Examination, examine
-from reelmill.songs.generate import generate
-from reelmill.songs.pool import Pool
+from reelmill.songs.make import scheduler
+from reelmill.songs.make.generate import generate
+from reelmill.songs.make.pool import Pool
 from reelmill.songs.store.manifest import manifest_path, tar_path
 from reelmill.songs.verify import verify
 from tests.songs.conftest import SONGS, manifests, tars
@@ -142,7 +142,7 @@ def test_one_command_heals_all_damage_that_it_can_see_a_sign_of(songs: Path, ref
 def test_what_was_killed_in_time_is_not_read_again(songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Going on costs no reading of what is there: nothing speaks of damage."""
     read: list[int] = []
-    monkeypatch.setattr(shares, "examine", lambda _directory, number, *_: read.append(number))
+    monkeypatch.setattr(scheduler, "examine", lambda _directory, number, *_: read.append(number))
     for path in songs.glob("*/shard-000003.*"):
         path.unlink()
     assert generate(songs, progress=False).made == [3]

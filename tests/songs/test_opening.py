@@ -13,7 +13,7 @@ from huggingface_hub import DatasetCard
 
 from reelmill.songs.card import dataset_card
 from reelmill.songs.collect import collect
-from reelmill.songs.generate import generate
+from reelmill.songs.make.generate import generate
 from reelmill.songs.store.plan import read_plan
 from tests.songs.conftest import SONGS
 

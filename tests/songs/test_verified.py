@@ -10,9 +10,9 @@ from typing import NoReturn
 import pytest
 
 from reelmill.cluster.progress import progress
-from reelmill.songs import shares
-from reelmill.songs.generate import generate
-from reelmill.songs.pool import Pool
+from reelmill.songs.make import scheduler
+from reelmill.songs.make.generate import generate
+from reelmill.songs.make.pool import Pool
 from reelmill.songs.verified import FILE, forget
 from reelmill.songs.verify import Verification, verify
 from tests.songs.test_damage import flip_a_byte, rot_a_byte
@@ -28,7 +28,7 @@ class Killed(Exception):
 def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The shards that are read in full, as they are."""
     seen: list[int] = []
-    real, really = Pool.examine, shares.examine
+    real, really = Pool.examine, scheduler.examine
 
     def examine(pool: Pool, directory: Path, number: int, *rest: object) -> object:
         seen.append(number)
@@ -39,7 +39,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return really(directory, number, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Pool, "examine", examine)
-    monkeypatch.setattr(shares, "examine", examine_here)
+    monkeypatch.setattr(scheduler, "examine", examine_here)
     return seen
 
 

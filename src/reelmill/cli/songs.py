@@ -14,7 +14,7 @@ from reelmill.errors import RequestError
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from reelmill.songs.generate import generate
+    from reelmill.songs.make.generate import generate
 
     shortcuts = {
         "sampling.temperature": options.temperature,
@@ -68,7 +68,7 @@ def _estimate(options: argparse.Namespace, overrides: list[str]) -> int:
 
 def _render(options: argparse.Namespace) -> int:
     from reelmill.config import load
-    from reelmill.songs.render import render_directory, render_files
+    from reelmill.songs.make.render import render_directory, render_files
 
     overrides = [text for text in options.sources if "=" in text and not Path(text).exists()]
     sources = [Path(text) for text in options.sources if text not in overrides]

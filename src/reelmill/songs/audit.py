@@ -19,10 +19,10 @@ from reelmill import config as configuration
 from reelmill.audio.encode import extension
 from reelmill.errors import RequestError
 from reelmill.sampling.engine import Engine
-from reelmill.songs.chains import Chains
-from reelmill.songs.fingerprint import audio_fingerprint, text_fingerprint
-from reelmill.songs.machine import require_same_bytes
-from reelmill.songs.pool import Pool
+from reelmill.songs.make.fingerprint import audio_fingerprint, text_fingerprint
+from reelmill.songs.make.machine import require_same_bytes
+from reelmill.songs.make.pool import Pool
+from reelmill.songs.make.sampler import Chains
 from reelmill.songs.store.manifest import Kind, member_name, read_manifest, shard_numbers, tar_path
 from reelmill.songs.store.model_copy import kept_model
 from reelmill.songs.store.plan import Plan, plan_path, read_plan

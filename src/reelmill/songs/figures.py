@@ -21,7 +21,7 @@ from pathlib import Path
 
 from reelmill.errors import DamagedError
 from reelmill.layout import METRICS
-from reelmill.songs.attempt import TIERS
+from reelmill.songs.make.validate import TIERS
 from reelmill.songs.store.lock import exclusive
 from reelmill.songs.store.manifest import KINDS, Kind, Manifest, read_manifest, shard_numbers
 from reelmill.songs.store.plan import Plan, read_plan

@@ -16,14 +16,13 @@ from reelmill import durable
 from reelmill.audio.settings import AudioSettings
 from reelmill.errors import DamagedError
 from reelmill.sampling.settings import SamplingSettings
+from reelmill.songs.make.scheduler import Share, Work
 from reelmill.songs.settings import SongsSettings
-from reelmill.songs.shares import Share
 from reelmill.songs.store import leases as leases_module
 from reelmill.songs.store.leases import Leases, read_lease, read_leases
 from reelmill.songs.store.manifest import Kind, check, committing, read_manifest, shard_numbers, tar_path
 from reelmill.songs.store.plan import Plan
 from reelmill.songs.store.tar import TarReader, TarWriter, read_some
-from reelmill.songs.work import Work
 
 MEMBERS = [("000000000.abc", b"X:1\n"), ("000000000.json", b"{}"), ("000000000.mid", bytes(1000))]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from reelmill.songs.attempt import TIERS, to_json
+from reelmill.songs.make.validate import TIERS, to_json
 from reelmill.songs.store.manifest import member_name
 
 if TYPE_CHECKING:

@@ -18,17 +18,16 @@ from types import TracebackType
 from typing import Any
 
 from reelmill.errors import IncompleteError, RequestError
-from reelmill.songs.channel import Channel
-from reelmill.songs.shares import Share
-from reelmill.songs.spawn import ending, spawn
+from reelmill.songs.make.channel import Channel
+from reelmill.songs.make.scheduler import Share, Work
+from reelmill.songs.make.spawn import ending, spawn
+from reelmill.songs.make.worker import Made
 from reelmill.songs.store.leases import Leases
 from reelmill.songs.store.song import Song
-from reelmill.songs.work import Work
-from reelmill.songs.worker import Made
 
 _log = logging.getLogger(__name__)
 
-MODULE = "reelmill.songs.worker_process"
+MODULE = "reelmill.songs.make.worker_process"
 _PATIENCE = 10.0  # seconds that workers get to give up what they have in hand
 _SILENCE = 1800.0  # seconds after which one that says nothing is taken for stuck
 

@@ -21,11 +21,11 @@ from typing import Any
 
 from reelmill.audio.process import ToolError
 from reelmill.errors import DamagedError
-from reelmill.songs.pool import Pool
+from reelmill.songs.make.pool import Pool
+from reelmill.songs.make.scheduler import Work
 from reelmill.songs.store.manifest import Commit, Failure, Kind, check, committing, read_manifest
 from reelmill.songs.store.song import Song, audio_members, empty_tally, text_members
 from reelmill.songs.store.sound import Sound
-from reelmill.songs.work import Work
 
 _TIDIED_UP = {errno.ENOENT, errno.ESTALE}  # how a file fares that somebody removes, here or elsewhere on NFS
 

@@ -1,4 +1,4 @@
-"""A worker in a process of its own, beside the command that started it (``workers`` is the other side).
+"""A worker in a process of its own, beside the command that started it (``launch`` is the other side).
 
 It asks for work over a socket, which it finds as its standard input, and ends when the other end is gone.
 Run with ``python -m``.
@@ -21,16 +21,16 @@ from typing import Any, NoReturn
 from reelmill import config as configuration
 from reelmill.audio.encode import extension
 from reelmill.errors import IncompleteError, RequestError
-from reelmill.songs.channel import Channel
-from reelmill.songs.machine import Machine
-from reelmill.songs.pool import Pool
-from reelmill.songs.spawn import connection
+from reelmill.songs.make.channel import Channel
+from reelmill.songs.make.machine import Machine
+from reelmill.songs.make.pool import Pool
+from reelmill.songs.make.scheduler import Work
+from reelmill.songs.make.spawn import connection
+from reelmill.songs.make.worker import Made, Worker
 from reelmill.songs.store.manifest import Kind
 from reelmill.songs.store.model_copy import kept_model
 from reelmill.songs.store.plan import read_plan
 from reelmill.songs.store.song import Song
-from reelmill.songs.work import Work
-from reelmill.songs.worker import Made, Worker
 
 _GRACE = 5.0  # seconds to give up what is in hand once the other end is gone
 _in_hand = threading.Event()  # whether there is anything to give up

@@ -7,7 +7,7 @@ import pytest
 from reelmill.audio.midi import abc_to_midi
 from reelmill.audio.settings import AudioSettings
 from reelmill.errors import RequestError
-from reelmill.songs.render import render_abc, render_files
+from reelmill.songs.make.render import render_abc, render_files
 from tests.audio.sound import audio_problem
 
 REEL = "X:1\nT:Reel\nM:4/4\nL:1/8\nK:G\n|:GABG d2BG|ABcA dcBA|GABG d2BG|dcBA G4:|\n"

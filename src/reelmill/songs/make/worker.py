@@ -3,7 +3,7 @@
 The calling thread runs the engine; the pool's processes judge and record; the committer's thread writes. The
 engine's slots stay full across the borders of shards: while the last songs of one are finishing, the first of
 the next have begun. What is finished and not yet written is bounded, so a slow disk holds the sampler back.
-Where there are more processors, there are more workers (``workers``).
+Where there are more processors, there are more workers (``launch``).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 
 import reelmill
 from reelmill.errors import DamagedError
-from reelmill.songs.chains import Chains
-from reelmill.songs.commit import AGAIN, Committer, InHand
-from reelmill.songs.machine import Machine
+from reelmill.songs.make.commit import AGAIN, Committer, InHand
+from reelmill.songs.make.machine import Machine
+from reelmill.songs.make.sampler import Chains
+from reelmill.songs.make.scheduler import Source, Work
 from reelmill.songs.store.plan import Plan
 from reelmill.songs.store.reader import stored_songs
 from reelmill.songs.store.song import Song, empty_tally
-from reelmill.songs.work import Source, Work
 
 _log = logging.getLogger(__name__)
 

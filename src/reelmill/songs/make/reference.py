@@ -9,7 +9,7 @@ from typing import Any
 from reelmill import durable
 from reelmill.corpus.settings import CorpusSettings
 from reelmill.errors import DamagedError, IncompleteError, RequestError
-from reelmill.songs.attempt import TIERS, judge
+from reelmill.songs.make.validate import TIERS, judge
 
 FILE = "tunes.json"
 _SAMPLE = 400  # tunes, spread evenly: the rates are good to a few per cent

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from reelmill.audio import abc2midi
-from reelmill.songs.generate import generate
-from reelmill.songs.render import render_directory
+from reelmill.songs.make.generate import generate
+from reelmill.songs.make.render import render_directory
 from reelmill.songs.store.tar import TarReader
 from reelmill.songs.verify import verify
 from tests.songs.conftest import SONGS, manifests, start, tars

@@ -14,20 +14,20 @@ from reelmill.config import Config
 from reelmill.model import TrainedModel
 from reelmill.room import size_text
 from reelmill.sampling.engine import sampling_device
-from reelmill.songs import resources
-from reelmill.songs.machine import Machine
-from reelmill.songs.pool import Pool
-from reelmill.songs.progress import Progress
-from reelmill.songs.publishing import published_live
-from reelmill.songs.shares import Share
+from reelmill.songs.make import resources
+from reelmill.songs.make.launch import CommonWork, Workers
+from reelmill.songs.make.machine import Machine
+from reelmill.songs.make.pool import Pool
+from reelmill.songs.make.progress import Progress
+from reelmill.songs.make.publishing import published_live
+from reelmill.songs.make.scheduler import Share
+from reelmill.songs.make.worker import Made, Worker
+from reelmill.songs.make.worker_process import task
 from reelmill.songs.store.leases import Leases, read_lease
 from reelmill.songs.store.manifest import KINDS, Kind, manifest_path
 from reelmill.songs.store.plan import Plan
 from reelmill.songs.store.totals import Outcome, count_half
 from reelmill.songs.verified import Verified
-from reelmill.songs.worker import Made, Worker
-from reelmill.songs.worker_process import task
-from reelmill.songs.workers import CommonWork, Workers
 
 _log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from reelmill import durable, open_songs
 from reelmill.audio import abc2midi
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel, new_network
-from reelmill.songs.generate import generate
-from reelmill.songs.render import render_directory
+from reelmill.songs.make.generate import generate
+from reelmill.songs.make.render import render_directory
 from reelmill.songs.store.manifest import read_manifest
 from reelmill.songs.store.plan import plan_path, read_plan
 from reelmill.songs.store.totals import Outcome

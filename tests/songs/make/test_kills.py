@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reelmill import durable
-from reelmill.songs.generate import generate
+from reelmill.songs.make.generate import generate
 from reelmill.songs.store import leases
 from reelmill.songs.store.manifest import KINDS, Commit, tar_path
 from reelmill.songs.verify import verify

@@ -15,11 +15,11 @@ import pytest
 
 from reelmill.cli import main
 from reelmill.report.publication import publish_songs
-from reelmill.songs import publishing
 from reelmill.songs.collect import collect
 from reelmill.songs.figures import Figures
-from reelmill.songs.generate import generate
-from reelmill.songs.publishing import tracking_settings
+from reelmill.songs.make import publishing
+from reelmill.songs.make.generate import generate
+from reelmill.songs.make.publishing import tracking_settings
 from reelmill.songs.store.plan import read_plan
 from reelmill.songs.verify import verify
 from reelmill.tracking.metrics import read_metrics
@@ -33,9 +33,9 @@ OFFLINE = TrackingSettings(online=False)
 # Waits after its second shard until it may go on: both have made some then, whatever their pace.
 WORKER = """
 import pathlib, sys, time
-from reelmill.songs import publishing
-from reelmill.songs.generate import generate
-from reelmill.songs.worker import Worker
+from reelmill.songs.make import publishing
+from reelmill.songs.make.generate import generate
+from reelmill.songs.make.worker import Worker
 run, out, may_go_on = map(pathlib.Path, sys.argv[1:4])
 take_shard = Worker._take_shard
 def take_shard_and_wait(worker, *arguments):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from reelmill.songs.resources import memory
+from reelmill.songs.make.resources import memory
 
 GB = 1 << 30
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from reelmill.songs import produce, worker
-from reelmill.songs.generate import generate
-from reelmill.songs.pool import Pool
+from reelmill.songs.make import produce, worker
+from reelmill.songs.make.generate import generate
+from reelmill.songs.make.pool import Pool
 from reelmill.songs.store import leases, manifest
 from reelmill.songs.store.direct_io import DirectFile
 from reelmill.songs.store.leases import read_leases

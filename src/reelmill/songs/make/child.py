@@ -21,8 +21,8 @@ from reelmill.audio.process import ToolError
 from reelmill.audio.settings import AudioSettings
 from reelmill.config import parse
 from reelmill.errors import RequestError
-from reelmill.songs.channel import Channel, Data
-from reelmill.songs.spawn import connection
+from reelmill.songs.make.channel import Channel, Data
+from reelmill.songs.make.spawn import connection
 
 MACHINE, REQUEST, BUG = "machine", "request", "bug"
 _MEMORY = 16 << 30  # bytes of address space
@@ -70,7 +70,7 @@ class _Answers:
         return self._record(header["facts"], bytes(payload))
 
     def _judge(self, header: dict[str, Any]) -> _Answer:
-        from reelmill.songs.attempt import judge
+        from reelmill.songs.make.validate import judge
 
         judgement = judge(header["abc"], header["ended"], header["max_length"])
         fields = {field.name: getattr(judgement, field.name) for field in dataclasses.fields(judgement)}

@@ -23,7 +23,7 @@ from reelmill.sampling.cell import SamplingCell
 from reelmill.sampling.engine import Attempt, Engine, sampling_device, slots
 from reelmill.sampling.products import MINIMUM_ROWS, padded_rows
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.songs.pool import Pool
+from reelmill.songs.make.pool import Pool
 
 PROBES = ("numbers", "characters", "midi", "sound")
 TOOLS = ("abc2midi", "synthesizer", "soundfont")

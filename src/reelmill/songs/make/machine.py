@@ -9,8 +9,8 @@ from reelmill.config import Config
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
 from reelmill.sampling.engine import Engine, emulates
-from reelmill.songs.fingerprint import audio_fingerprint, differing, same_bytes, text_fingerprint
-from reelmill.songs.pool import Pool
+from reelmill.songs.make.fingerprint import audio_fingerprint, differing, same_bytes, text_fingerprint
+from reelmill.songs.make.pool import Pool
 from reelmill.songs.store.manifest import Kind
 from reelmill.songs.store.plan import Plan, grow_plan, plan_path, read_plan
 

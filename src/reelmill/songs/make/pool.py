@@ -20,12 +20,12 @@ from typing import Any
 from reelmill.audio.process import ToolError
 from reelmill.audio.settings import AudioSettings
 from reelmill.errors import RequestError
-from reelmill.songs import child
-from reelmill.songs.attempt import Judgement
-from reelmill.songs.channel import Channel, Data, Frame, Room, room
 from reelmill.songs.examine import Examination
-from reelmill.songs.resources import processors
-from reelmill.songs.spawn import ending, spawn
+from reelmill.songs.make import child
+from reelmill.songs.make.channel import Channel, Data, Frame, Room, room
+from reelmill.songs.make.resources import processors
+from reelmill.songs.make.spawn import ending, spawn
+from reelmill.songs.make.validate import Judgement
 from reelmill.songs.store.sound import Sound
 
 _SECONDS = 300.0  # a judgement or a recording that takes longer is stuck
@@ -50,7 +50,7 @@ class Pool:
             thread.start()
 
     def judge(self, abc: str, ended: bool, max_length: int) -> Future[Judgement]:
-        """The judgement of a sampled text (``attempt.judge``)."""
+        """The judgement of a sampled text (``validate.judge``)."""
         header = {"task": "judge", "abc": abc, "ended": ended, "max_length": max_length}
         return self._ask(_JUDGE, header, b"", lambda fields, data, _: Judgement(**fields, data=bytes(data)))
 
@@ -186,7 +186,7 @@ class _ChildLostError(Exception):
 
 class _Child:
     def __init__(self, audio: dict[str, Any] | None) -> None:
-        self._process, ours = spawn("reelmill.songs.child")
+        self._process, ours = spawn("reelmill.songs.make.child")
         self._channel = Channel(ours)
         self._send({"audio": audio})
 

@@ -17,16 +17,16 @@ import pytest
 import torch
 
 from reelmill.errors import IncompleteError, RequestError
-from reelmill.songs import resources, workers
-from reelmill.songs.generate import generate
-from reelmill.songs.produce import worker_count
-from reelmill.songs.render import render_directory
+from reelmill.songs.make import launch, resources
+from reelmill.songs.make.generate import generate
+from reelmill.songs.make.launch import CommonWork
+from reelmill.songs.make.produce import worker_count
+from reelmill.songs.make.render import render_directory
+from reelmill.songs.make.scheduler import Work
+from reelmill.songs.make.worker import Made, Worker
 from reelmill.songs.store.leases import read_leases
 from reelmill.songs.store.plan import read_plan
 from reelmill.songs.verify import verify
-from reelmill.songs.work import Work
-from reelmill.songs.worker import Made, Worker
-from reelmill.songs.workers import CommonWork
 from tests.songs.conftest import SONGS, manifests, tars
 
 THREE = ["songs.workers=3"]
@@ -39,7 +39,7 @@ def makers(directory: Path) -> set[int]:
 
 def worker_processes(parent: int) -> list[int]:
     found = subprocess.run(
-        ["pgrep", "--parent", str(parent), "--full", workers.MODULE], capture_output=True, text=True
+        ["pgrep", "--parent", str(parent), "--full", launch.MODULE], capture_output=True, text=True
     )
     return [int(number) for number in found.stdout.split()]
 
@@ -108,7 +108,7 @@ def hit(monkeypatch: pytest.MonkeyPatch) -> Callable[[signal.Signals], list[int]
             if thread.startswith("worker process") and not found:
                 found.append(int(thread.split()[-1]))
                 os.kill(found[0], number)
-                monkeypatch.setattr(workers, "_SILENCE", 5.0)  # not before: to start may take longer
+                monkeypatch.setattr(launch, "_SILENCE", 5.0)  # not before: to start may take longer
 
         monkeypatch.setattr(CommonWork, "taken_up", take_up_and_hit)
         return found
@@ -180,14 +180,14 @@ def test_they_end_with_the_command(run: Path, tmp_path: Path, begun, number: sig
 
 def test_what_one_of_them_refuses_the_command_refuses(run: Path, tmp_path: Path, monkeypatch) -> None:
     """Here because the model's copy, which they read, is damaged after this process has read it."""
-    begin = workers.Workers.__enter__
+    begin = launch.Workers.__enter__
 
     def damage_and_begin(self):
         weights = tmp_path / "songs" / "model" / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-1])
         return begin(self)
 
-    monkeypatch.setattr(workers.Workers, "__enter__", damage_and_begin)
+    monkeypatch.setattr(launch.Workers, "__enter__", damage_and_begin)
     monkeypatch.setattr(Worker, "_step", lambda self: self._source.waits or True)  # until it hears of it
     with pytest.raises(IncompleteError, match=r"model\.safetensors"):
         generate(run, tmp_path / "songs", songs=SONGS, overrides=THREE, progress=False)
@@ -199,10 +199,10 @@ def test_what_goes_wrong_on_this_side_of_them_ends_the_command(
 ) -> None:
     """The work is handed out here, and to take a lease needs room on the disk."""
 
-    def lend(self: workers.CommonWork) -> NoReturn:
+    def lend(self: launch.CommonWork) -> NoReturn:
         raise RequestError("the disk is full")
 
-    monkeypatch.setattr(workers.CommonWork, "lend", lend)
+    monkeypatch.setattr(launch.CommonWork, "lend", lend)
     monkeypatch.setattr(Worker, "_step", lambda self: self._source.waits or True)  # until it hears of it
     with pytest.raises(RequestError, match="the disk is full"):
         generate(run, tmp_path / "songs", songs=SONGS, overrides=THREE, progress=False)

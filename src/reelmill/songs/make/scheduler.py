@@ -17,7 +17,9 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from reelmill.audio.encode import extension
 from reelmill.errors import DamagedError
@@ -25,11 +27,51 @@ from reelmill.songs.examine import examine
 from reelmill.songs.store.leases import EXPIRY, RENEWALS, Leases, file_server_now, leased, read_lease
 from reelmill.songs.store.manifest import Kind, check, manifest_path, read_manifest, shard_numbers
 from reelmill.songs.store.plan import Plan
+from reelmill.songs.store.song import Song
 from reelmill.songs.verified import Verified
-from reelmill.songs.work import Work
 
 _CHECKS_AT_ONCE = 4
 _LOOKS = 20  # at leases of others a second, at most, for there may be thousands, and thousands who look
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A shard to be made, and which of its two halves."""
+
+    shard: int
+    first: int
+    count: int
+    text: bool
+    audio: bool
+
+
+class Source(Protocol):
+    """What a worker asks and tells. Calls come from two of its threads."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether there may be work later where there is none now."""
+        ...
+
+    def next(self) -> Work | None:
+        """The next shard to make, leased; None if there is nothing to begin now."""
+        ...
+
+    def taken_up(self, shard: int, songs: int, song: Song) -> None:
+        """``song`` is in its shard, the last of ``songs`` so far."""
+        ...
+
+    def release(self, shard: int) -> None:
+        """A shard is in hand no longer, finished or not."""
+        ...
+
+    def again(self, work: Work) -> None:
+        """Work that came to nothing, and is to be looked at again."""
+        ...
+
+    def doubt(self) -> list[str]:
+        """Once all is made: what is wrong with what has only been looked at so far; it is handed out then."""
+        ...
 
 
 class Share:

@@ -13,8 +13,8 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 
 from reelmill.sampling.engine import Attempt, Engine, Sampled
-from reelmill.songs.attempt import Judgement
-from reelmill.songs.pool import Pool
+from reelmill.songs.make.pool import Pool
+from reelmill.songs.make.validate import Judgement
 from reelmill.songs.store.plan import Plan
 from reelmill.songs.store.song import Song, empty_tally
 

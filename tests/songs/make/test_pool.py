@@ -16,9 +16,9 @@ from reelmill.audio.process import ToolError
 from reelmill.audio.render import Renderer
 from reelmill.audio.settings import AudioSettings
 from reelmill.errors import RequestError
-from reelmill.songs import pool as pool_module
-from reelmill.songs.attempt import judge
-from reelmill.songs.pool import Pool
+from reelmill.songs.make import pool as pool_module
+from reelmill.songs.make.pool import Pool
+from reelmill.songs.make.validate import judge
 from reelmill.songs.store.sound import record
 
 GOOD = "X:1\nT:Reel\nM:4/4\nL:1/8\nK:G\n|:GABG d2BG|ABcA dcBA|GABG d2BG|dcBA G4:|\n"
@@ -122,7 +122,7 @@ def test_a_wrong_request_comes_back_as_one() -> None:
 
 def test_children_end_when_their_parent_is_killed() -> None:
     program = (
-        "import sys, time; from reelmill.songs.pool import Pool; pool = Pool(None, 2)\n"
+        "import sys, time; from reelmill.songs.make.pool import Pool; pool = Pool(None, 2)\n"
         f"print([pool.judge({GOOD!r}, True, 200).result().notes for _ in range(4)], flush=True)\n"
         "print(*[child._process.pid for child in pool._children], flush=True); time.sleep(60)\n"
     )
