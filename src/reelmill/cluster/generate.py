@@ -161,11 +161,11 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
     """
     from reelmill.report.page import write_report
     from reelmill.report.publication import publish_songs
+    from reelmill.songs.check.examine import forget
+    from reelmill.songs.check.verify import verify
     from reelmill.songs.collect import collect
     from reelmill.songs.make.generate import generate
     from reelmill.songs.make.publishing import tracking_settings
-    from reelmill.songs.verified import forget
-    from reelmill.songs.verify import verify
 
     out = Path(job["directory"])
     asked = job["planned"] or planned_by(Path(job["plan_job"]), Path(job["run"]), out)

@@ -15,7 +15,7 @@ from reelmill.model import TrainedModel
 from reelmill.room import free_bytes, size_text
 from reelmill.runs import load_model, run_config
 from reelmill.sampling.engine import Engine
-from reelmill.songs.audit import make_songs
+from reelmill.songs.check.audit import make_songs
 from reelmill.songs.disk import TAKE_LESS, Disk
 from reelmill.songs.make.generate import check_count, check_prompts, look_ahead
 from reelmill.songs.make.pool import Pool

@@ -13,12 +13,12 @@ from reelmill import durable, open_songs
 from reelmill.audio import abc2midi
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel, new_network
+from reelmill.songs.check.verify import verify
 from reelmill.songs.make.generate import generate
 from reelmill.songs.make.render import render_directory
 from reelmill.songs.store.manifest import read_manifest
 from reelmill.songs.store.plan import plan_path, read_plan
 from reelmill.songs.store.totals import Outcome
-from reelmill.songs.verify import verify
 from tests.songs.conftest import SETTINGS, SONGS, manifests, tars, write_run
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from reelmill import durable
+from reelmill.songs.check.verify import verify
 from reelmill.songs.make.generate import generate
 from reelmill.songs.store import leases
 from reelmill.songs.store.manifest import KINDS, Commit, tar_path
-from reelmill.songs.verify import verify
 from tests.songs.conftest import SONGS, manifests, start, tars
 
 KILLS = 5

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from reelmill.errors import IncompleteError, RequestError
+from reelmill.songs.check.verify import verify
 from reelmill.songs.make import launch, resources
 from reelmill.songs.make.generate import generate
 from reelmill.songs.make.launch import CommonWork
@@ -26,7 +27,6 @@ from reelmill.songs.make.scheduler import Work
 from reelmill.songs.make.worker import Made, Worker
 from reelmill.songs.store.leases import read_leases
 from reelmill.songs.store.plan import read_plan
-from reelmill.songs.verify import verify
 from tests.songs.conftest import SONGS, manifests, tars
 
 THREE = ["songs.workers=3"]

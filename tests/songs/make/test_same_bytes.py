@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from reelmill.audio import abc2midi
+from reelmill.songs.check.verify import verify
 from reelmill.songs.make.generate import generate
 from reelmill.songs.make.render import render_directory
 from reelmill.songs.store.tar import TarReader
-from reelmill.songs.verify import verify
 from tests.songs.conftest import SONGS, manifests, start, tars
 
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
+from reelmill.songs.check.verify import verify
 from reelmill.songs.make import produce, worker
 from reelmill.songs.make.generate import generate
 from reelmill.songs.make.pool import Pool
 from reelmill.songs.store import leases, manifest
 from reelmill.songs.store.direct_io import DirectFile
 from reelmill.songs.store.leases import read_leases
-from reelmill.songs.verify import verify
 from tests.songs.conftest import SONGS, tars
 
 SLOTS, PER_SHARD, AHEAD = 4, 8, 4

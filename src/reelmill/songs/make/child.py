@@ -63,7 +63,7 @@ class _Answers:
 
             return versions(self._audio()), ()
         if header["task"] == "examine":
-            from reelmill.songs.examine import examine
+            from reelmill.songs.check.examine import examine
 
             directory, *arguments = header["arguments"]
             return examine(Path(directory), *arguments).to_json(), ()

@@ -13,13 +13,13 @@ from reelmill.errors import DamagedError, RequestError
 from reelmill.layout import is_run
 from reelmill.model import TrainedModel
 from reelmill.runs import find_checkpoint, load_model, run_config
+from reelmill.songs.check.examine import Verified
 from reelmill.songs.make.produce import produce
 from reelmill.songs.make.reference import write_tunes
 from reelmill.songs.store.manifest import KINDS
 from reelmill.songs.store.model_copy import keep_model, kept_model, model_hash
 from reelmill.songs.store.plan import Plan, create_plan, grow_plan, plan_path, read_plan, require_equal
 from reelmill.songs.store.totals import Outcome
-from reelmill.songs.verified import Verified
 
 
 def generate(

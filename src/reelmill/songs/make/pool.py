@@ -20,7 +20,7 @@ from typing import Any
 from reelmill.audio.process import ToolError
 from reelmill.audio.settings import AudioSettings
 from reelmill.errors import RequestError
-from reelmill.songs.examine import Examination
+from reelmill.songs.check.examine import Examination
 from reelmill.songs.make import child
 from reelmill.songs.make.channel import Channel, Data, Frame, Room, room
 from reelmill.songs.make.resources import processors

@@ -14,6 +14,7 @@ from reelmill.config import Config
 from reelmill.model import TrainedModel
 from reelmill.room import size_text
 from reelmill.sampling.engine import sampling_device
+from reelmill.songs.check.examine import Verified
 from reelmill.songs.make import resources
 from reelmill.songs.make.launch import CommonWork, Workers
 from reelmill.songs.make.machine import Machine
@@ -27,7 +28,6 @@ from reelmill.songs.store.leases import Leases, read_lease
 from reelmill.songs.store.manifest import KINDS, Kind, manifest_path
 from reelmill.songs.store.plan import Plan
 from reelmill.songs.store.totals import Outcome, count_half
-from reelmill.songs.verified import Verified
 
 _log = logging.getLogger(__name__)
 

@@ -23,12 +23,11 @@ from typing import Protocol
 
 from reelmill.audio.encode import extension
 from reelmill.errors import DamagedError
-from reelmill.songs.examine import examine
+from reelmill.songs.check.examine import Verified, examine
 from reelmill.songs.store.leases import EXPIRY, RENEWALS, Leases, file_server_now, leased, read_lease
 from reelmill.songs.store.manifest import Kind, check, manifest_path, read_manifest, shard_numbers
 from reelmill.songs.store.plan import Plan
 from reelmill.songs.store.song import Song
-from reelmill.songs.verified import Verified
 
 _CHECKS_AT_ONCE = 4
 _LOOKS = 20  # at leases of others a second, at most, for there may be thousands, and thousands who look

@@ -16,11 +16,10 @@ from reelmill import durable
 from reelmill.audio.encode import extension
 from reelmill.audio.process import ToolError
 from reelmill.errors import DamagedError
-from reelmill.songs.examine import Examination
+from reelmill.songs.check.examine import Examination, Verified
 from reelmill.songs.make.pool import Pool
 from reelmill.songs.store.manifest import KINDS, manifest_path, tar_path
 from reelmill.songs.store.plan import Plan, model_path, read_plan
-from reelmill.songs.verified import Verified
 
 _SHOWN = 20
 

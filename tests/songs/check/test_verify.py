@@ -10,12 +10,12 @@ from typing import NoReturn
 import pytest
 
 from reelmill.cluster.progress import progress
+from reelmill.songs.check.examine import FILE, forget
+from reelmill.songs.check.verify import Verification, verify
 from reelmill.songs.make import scheduler
 from reelmill.songs.make.generate import generate
 from reelmill.songs.make.pool import Pool
-from reelmill.songs.verified import FILE, forget
-from reelmill.songs.verify import Verification, verify
-from tests.songs.test_damage import flip_a_byte, rot_a_byte
+from tests.songs.check.test_damage import flip_a_byte, rot_a_byte
 
 KILLED_AT = 5
 

@@ -7,11 +7,11 @@ import pytest
 
 from reelmill import durable
 from reelmill.errors import DamagedError, RequestError
-from reelmill.songs.audit import audit
+from reelmill.songs.check.audit import audit
 from reelmill.songs.make.generate import generate
 from reelmill.songs.store.plan import grow_plan, plan_path
+from tests.songs.check.test_damage import flip_a_byte, rewrite
 from tests.songs.conftest import SONGS
-from tests.songs.test_damage import flip_a_byte, rewrite
 
 
 def test_songs_made_alone_are_the_same(reference: Path) -> None:

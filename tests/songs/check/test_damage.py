@@ -15,12 +15,12 @@ import pytest
 
 from reelmill import durable
 from reelmill.audio.process import ToolError
-from reelmill.songs.examine import Examination, examine
+from reelmill.songs.check.examine import Examination, examine
+from reelmill.songs.check.verify import verify
 from reelmill.songs.make import scheduler
 from reelmill.songs.make.generate import generate
 from reelmill.songs.make.pool import Pool
 from reelmill.songs.store.manifest import manifest_path, tar_path
-from reelmill.songs.verify import verify
 from tests.songs.conftest import SONGS, manifests, tars
 
 Harm = Callable[[Path], None]
