@@ -282,7 +282,7 @@ def _note_songs(notes: _Notes) -> None:
 
 
 def _note_collecting(notes: _Notes) -> None:
-    from reelmill.songs import collect
+    from reelmill.songs.results import collect
 
     def begun(directory: Path, plan: Any, number: int) -> None:
         notes.values[_STEP] = number + 1

@@ -12,8 +12,8 @@ from reelmill.layout import is_songs
 
 def _collect(options: argparse.Namespace) -> int:
     from reelmill.report.publication import publish_songs
-    from reelmill.songs.collect import collect
     from reelmill.songs.make.publishing import tracking_settings
+    from reelmill.songs.results.collect import collect
 
     tracking = tracking_settings(options.directory, options.overrides)
     summary = collect(options.directory)

@@ -46,7 +46,7 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _estimate(options: argparse.Namespace, overrides: list[str]) -> int:
-    from reelmill.songs.estimate import estimate, estimate_rest
+    from reelmill.songs.results.forecast import estimate, estimate_rest
     from reelmill.songs.store.plan import plan_path
 
     audio, seed = not options.no_audio, options.seed

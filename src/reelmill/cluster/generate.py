@@ -163,9 +163,9 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
     from reelmill.report.publication import publish_songs
     from reelmill.songs.check.examine import forget
     from reelmill.songs.check.verify import verify
-    from reelmill.songs.collect import collect
     from reelmill.songs.make.generate import generate
     from reelmill.songs.make.publishing import tracking_settings
+    from reelmill.songs.results.collect import collect
 
     out = Path(job["directory"])
     asked = job["planned"] or planned_by(Path(job["plan_job"]), Path(job["run"]), out)

@@ -16,11 +16,11 @@ import pytest
 from reelmill.cli import main
 from reelmill.report.publication import publish_songs
 from reelmill.songs.check.verify import verify
-from reelmill.songs.collect import collect
-from reelmill.songs.figures import Figures
 from reelmill.songs.make import publishing
 from reelmill.songs.make.generate import generate
 from reelmill.songs.make.publishing import tracking_settings
+from reelmill.songs.results.collect import collect
+from reelmill.songs.results.throughput import Figures
 from reelmill.songs.store.plan import read_plan
 from reelmill.tracking.metrics import read_metrics
 from reelmill.tracking.outbox import Outbox

@@ -8,9 +8,9 @@ from reelmill import durable
 from reelmill.corpus.build import load_or_build
 from reelmill.corpus.settings import CorpusSettings
 from reelmill.model import TrainedModel
-from reelmill.songs.collect import collect
 from reelmill.songs.make.generate import generate
 from reelmill.songs.make.reference import FILE, measure_tunes
+from reelmill.songs.results.collect import collect
 from tests.songs.conftest import SETTINGS, write_run
 
 GOOD = "X:1\nT:Reel\nM:4/4\nL:1/8\nK:G\n|:GABG d2BG|ABcA dcBA|G4 e2dB|BAGB gfed:|\n"

@@ -1,7 +1,7 @@
 """Bring a songs directory to Comet while its workers make it, all of them as one experiment.
 
 Whichever worker holds a lock publishes for everybody: it keeps metrics.jsonl up to date with the manifests of
-all (``figures``), adds a few songs with their sound, and lets the process that talks to Comet know. The
+all (``throughput``), adds a few songs with their sound, and lets the process that talks to Comet know. The
 system drops the lock of a worker that is killed, and another goes on from where Comet confirmed. What is left
 when the last worker ends, ``collect`` delivers; offline it is ``collect`` that makes the archive.
 
@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from reelmill import config as configuration
 from reelmill.errors import DamagedError
-from reelmill.songs.figures import Figures
+from reelmill.songs.results.throughput import Figures
 from reelmill.songs.store.manifest import Kind, check, member_name, read_manifest, tar_path
 from reelmill.songs.store.plan import Plan, plan_path, read_plan
 from reelmill.songs.store.tar import read_some

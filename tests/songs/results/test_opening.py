@@ -11,13 +11,13 @@ import datasets
 import pytest
 from huggingface_hub import DatasetCard
 
-from reelmill.songs.card import dataset_card
-from reelmill.songs.collect import collect
 from reelmill.songs.make.generate import generate
+from reelmill.songs.results.card import dataset_card
+from reelmill.songs.results.collect import collect
 from reelmill.songs.store.plan import read_plan
 from tests.songs.conftest import SONGS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # https://github.com/huggingface/hub-docs/blob/main/datasetcard.md
 HUB_SIZES = {
     "n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B",

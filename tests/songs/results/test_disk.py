@@ -14,8 +14,8 @@ from reelmill.config import Config
 from reelmill.corpus.build import load_or_build
 from reelmill.corpus.settings import CorpusSettings
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.songs.disk import CHARACTERS, foretell_disk
 from reelmill.songs.make.validate import judge
+from reelmill.songs.results.disk import CHARACTERS, foretell_disk
 from reelmill.songs.store.song import Song, text_members
 
 TUNE = "X:1\nT:Reel\nM:4/4\nL:1/8\nK:G\n|:" + "GABG d2BG|ABcA dcBA|" * 6 + ":|\n"

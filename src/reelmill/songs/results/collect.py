@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 
 from reelmill import durable
 from reelmill.errors import DamagedError, IncompleteError
-from reelmill.songs.card import GITIGNORE, dataset_card
 from reelmill.songs.make.reference import read_tunes
+from reelmill.songs.results.card import GITIGNORE, dataset_card
+from reelmill.songs.results.summary import Summary
 from reelmill.songs.store.manifest import KINDS, Kind, check, tar_path
 from reelmill.songs.store.plan import Plan, read_plan
 from reelmill.songs.store.tar import read_some
 from reelmill.songs.store.totals import count_half
-from reelmill.songs.summary import Summary
 
 INDEX, SUMMARY, CARD = "index.parquet", "summary.json", "README.md"
 

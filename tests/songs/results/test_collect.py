@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 import reelmill
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.songs.check.verify import verify
-from reelmill.songs.collect import collect
 from reelmill.songs.make.generate import generate
 from reelmill.songs.make.render import render_directory
+from reelmill.songs.results.collect import collect
 from tests.songs.conftest import SONGS
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from reelmill.cli import main
 from reelmill.errors import RequestError
-from reelmill.songs.collect import collect
-from reelmill.songs.estimate import estimate, estimate_rest
 from reelmill.songs.make.generate import generate
+from reelmill.songs.results.collect import collect
+from reelmill.songs.results.forecast import estimate, estimate_rest
 from reelmill.songs.store.manifest import manifest_path, read_manifest
 from tests.songs.conftest import SONGS
 
