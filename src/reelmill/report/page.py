@@ -29,7 +29,7 @@ from reelmill.report.results import Row, result
 from reelmill.report.songs import Song, Songs, read_songs
 from reelmill.report.sound import LONGEST, Clip, clip
 from reelmill.songs.make.reference import read_tunes
-from reelmill.songs.make.validate import TIERS
+from reelmill.songs.store.song import TIERS
 from reelmill.tracking.metrics import read_metrics
 from reelmill.tracking.outbox import Outbox, Position
 

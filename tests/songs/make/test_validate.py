@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reelmill.audio.midi import read_midi
-from reelmill.songs.make.validate import EMPTY_MIDI, REQUIREMENTS, judge, to_json
+from reelmill.songs.make.validate import EMPTY_MIDI, REQUIREMENTS, judge
+from reelmill.songs.store.song import to_json
 
 GOOD = "X:1\nT:Reel\nR:reel\nM:4/4\nL:1/8\nK:G\n|:GABG d2BG|ABcA dcBA|GABG d2BG|dcBA G4:|\n"
 KEYS = [

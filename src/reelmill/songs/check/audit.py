@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from reelmill.sampling.engine import Engine
 from reelmill.songs.make.fingerprint import audio_fingerprint, text_fingerprint
 from reelmill.songs.make.machine import require_same_bytes
 from reelmill.songs.make.pool import Pool
-from reelmill.songs.make.sampler import Chains
+from reelmill.songs.make.sampler import Chains, make_songs
 from reelmill.songs.store.manifest import Kind, member_name, read_manifest, shard_numbers, tar_path
 from reelmill.songs.store.model_copy import kept_model
 from reelmill.songs.store.plan import Plan, plan_path, read_plan
@@ -94,18 +92,6 @@ def audit(directory: Path, songs: int = 20, seed: int | None = None, overrides: 
                 members = audio_members(song, sound, extension(plan.audio_settings))
                 differences += _differences(directory, "audio", shard, song, sound.failure, members)
     return Audit(directory=directory, seed=seed, audited=ids, with_sound=with_sound, differences=differences)
-
-
-def make_songs(ids: Sequence[int], chains: Chains) -> Iterator[Song]:
-    """The songs of ``ids``, made from nothing, in that order."""
-    futures: dict[int, Future[Song]] = {song: Future() for song in ids}
-    waiting = deque(futures.items())
-    while waiting or chains.active:
-        while waiting and chains.room > 0:
-            chains.begin(*waiting.popleft())
-        chains.advance()
-    for future in futures.values():
-        yield future.result()
 
 
 def _choose(directory: Path, plan: Plan, songs: int, generator: random.Random) -> list[int]:

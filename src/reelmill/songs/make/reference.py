@@ -9,7 +9,8 @@ from typing import Any
 from reelmill import durable
 from reelmill.corpus.settings import CorpusSettings
 from reelmill.errors import DamagedError, IncompleteError, RequestError
-from reelmill.songs.make.validate import TIERS, judge
+from reelmill.songs.make.validate import judge
+from reelmill.songs.store.song import TIERS
 
 FILE = "tunes.json"
 _SAMPLE = 400  # tunes, spread evenly: the rates are good to a few per cent

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import queue
+from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 
@@ -120,3 +122,15 @@ class Chains:
         del self._chains[attempt.song]
         with contextlib.suppress(InvalidStateError):  # cancelled just now
             chain.future.set_result(song)
+
+
+def make_songs(ids: Sequence[int], chains: Chains) -> Iterator[Song]:
+    """The songs of ``ids``, made from nothing, in that order."""
+    futures: dict[int, Future[Song]] = {song: Future() for song in ids}
+    waiting = deque(futures.items())
+    while waiting or chains.active:
+        while waiting and chains.room > 0:
+            chains.begin(*waiting.popleft())
+        chains.advance()
+    for future in futures.values():
+        yield future.result()

@@ -5,7 +5,6 @@ It is a function of the sampled text alone, never of time: whoever judges an att
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +13,8 @@ from reelmill.audio.midi import Midi, abc_to_midi, midi_problem
 from reelmill.notation.bars import bars_problem
 from reelmill.notation.header import header
 from reelmill.notation.validity import headers_problem
+from reelmill.songs.store.song import TIERS
 
-TIERS = ("headers", "midi", "bars")
 REQUIREMENTS = ("none", *TIERS)
 
 # A standard MIDI file of one empty track, so that a song that gave no MIDI still has all its members.
@@ -84,11 +83,6 @@ def judge(abc: str, ended: bool, max_length: int) -> Judgement:
         seconds=midi.seconds,
         tempo=midi.tempo,
     )
-
-
-def to_json(facts: dict[str, Any]) -> bytes:
-    """The bytes of an ID.json."""
-    return (json.dumps(facts, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _problem(check: Callable[[str], str], abc: str) -> str:

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from reelmill.errors import DamagedError
 from reelmill.layout import METRICS
-from reelmill.songs.make.validate import TIERS
 from reelmill.songs.store.lock import exclusive
 from reelmill.songs.store.manifest import KINDS, Kind, Manifest, read_manifest, shard_numbers
 from reelmill.songs.store.plan import Plan, read_plan
+from reelmill.songs.store.song import TIERS
 from reelmill.tracking.metrics import MetricsLog
 
 WINDOW = 600.0  # seconds that the rate of all workers together is taken over

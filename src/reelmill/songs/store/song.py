@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from reelmill.songs.make.validate import TIERS, to_json
 from reelmill.songs.store.manifest import member_name
 
 if TYPE_CHECKING:
     from reelmill.songs.store.sound import Sound
 
+TIERS = ("headers", "midi", "bars")
+"""What an attempt can pass, each tier judged by itself."""
 
 Member = tuple[str, bytes | memoryview]
 """A file in a tar: name and data."""
@@ -30,6 +32,11 @@ class Song:
 def empty_tally() -> dict[str, int]:
     """Attempts made, how many came to their end mark, and how many passed each tier."""
     return dict.fromkeys(("made", "ended", *TIERS), 0)
+
+
+def to_json(facts: dict[str, Any]) -> bytes:
+    """The bytes of an ID.json."""
+    return (json.dumps(facts, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def text_members(song: Song) -> list[Member]:
