@@ -13,7 +13,7 @@ _EXPORTS = {
     "load_model": ("reelmill.python", "load_model"),
     "sample_songs": ("reelmill.python", "sample_songs"),
     "render_abc": ("reelmill.python", "render_abc"),
-    "open_songs": ("reelmill.songs.open", "open_songs"),
+    "open_songs": ("reelmill.songs.store.open", "open_songs"),
 }
 
 __all__ = sorted(_EXPORTS)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import datasets
 
     from reelmill.model import TrainedModel
-    from reelmill.songs.render import Recording
+    from reelmill.songs.make.render import Recording
 
 
 def load_corpus(source: str | list[str], **settings: Any) -> datasets.DatasetDict:
@@ -58,7 +58,7 @@ def sample_songs(
     """
     from reelmill.sampling.engine import Attempt, Engine
     from reelmill.sampling.settings import SamplingSettings
-    from reelmill.songs.attempt import REQUIREMENTS, judge
+    from reelmill.songs.make.validate import REQUIREMENTS, judge
 
     sampling = parse(SamplingSettings, settings, "sample_songs")
     if require not in REQUIREMENTS:
@@ -87,6 +87,6 @@ def sample_songs(
 def render_abc(abc: str, **settings: Any) -> Recording:
     """The sound of one tune; ``settings`` are keys of the audio section. RequestError if it is no tune."""
     from reelmill.audio.settings import AudioSettings
-    from reelmill.songs.render import render_abc as render
+    from reelmill.songs.make.render import render_abc as render
 
     return render(abc, parse(AudioSettings, settings, "render_abc"))

@@ -33,7 +33,7 @@ from reelmill.audio.render import renderer
 from reelmill.audio.settings import AudioSettings
 from reelmill.audio.soundfont import soundfont
 from reelmill.corpus import named
-from reelmill.songs.direct import DirectFile
+from reelmill.songs.store.direct_io import DirectFile
 
 _TURN = 20  # songs by one side before it is the other's turn: their caches are then warm, as in a long run
 

@@ -32,10 +32,10 @@ from memory import watched
 from table import Row, row, table
 from trained import RUN, trained
 
-from reelmill.songs.outcome import count_half
-from reelmill.songs.plan import read_plan
-from reelmill.songs.shards import Kind
-from reelmill.songs.tunes import read_tunes
+from reelmill.songs.make.reference import read_tunes
+from reelmill.songs.store.manifest import Kind
+from reelmill.songs.store.plan import read_plan
+from reelmill.songs.store.totals import count_half
 
 PLANNED = 1_000_000
 SHARD = 100  # songs; a worker's last shards, cut off by the clock, do not count
@@ -144,7 +144,7 @@ def _emptied(directory: Path) -> Iterator[None]:
 
 def _facts(directory: Path) -> Iterator[dict[str, Any]]:
     """ID.json of the songs in the first twenty finished shards of text."""
-    from reelmill.songs.tars import read_some
+    from reelmill.songs.store.tar import read_some
 
     for tar in sorted((directory / "text").glob("shard-*.tar"))[:20]:
         for _, data in read_some(tar, lambda name: name.endswith(".json")):

@@ -44,8 +44,8 @@ from watched import (
 
 from reelmill import durable
 from reelmill.errors import DamagedError
-from reelmill.songs.plan import read_plan
-from reelmill.songs.shards import KINDS, Kind, check, shard_numbers, tar_path
+from reelmill.songs.store.manifest import KINDS, Kind, check, shard_numbers, tar_path
+from reelmill.songs.store.plan import read_plan
 
 _MIX = (KILL, CHILD, GROUP, TERM, KILL, CHILD, KILL, GROUP)
 _CODES = {KILL: -signal.SIGKILL, TERM: -signal.SIGTERM, GROUP: -signal.SIGKILL}

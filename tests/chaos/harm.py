@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from reelmill.songs.shards import Kind, manifest_path, tar_path
+from reelmill.songs.store.manifest import Kind, manifest_path, tar_path
 
 Harm = Callable[[Path, Kind, int], None]
 

@@ -11,9 +11,9 @@ from typing import Any
 from watched import Command, Failure
 
 from reelmill import config, durable
-from reelmill.songs.plan import read_plan
-from reelmill.songs.shards import KINDS, Kind, manifest_path, shard_numbers
-from reelmill.songs.verify import verify
+from reelmill.songs.check.verify import verify
+from reelmill.songs.store.manifest import KINDS, Kind, manifest_path, shard_numbers
+from reelmill.songs.store.plan import read_plan
 from reelmill.tracking.metrics import read_metrics
 
 METRICS = "metrics.jsonl"

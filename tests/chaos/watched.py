@@ -38,7 +38,7 @@ _WORKER = _STEP + 3  # process id of the worker beside its own that was given wo
 _NOTES = _STEP + 4
 _HANGS = 600.0
 _Context = multiprocessing.get_context("forkserver")
-_Context.set_forkserver_preload(["reelmill.songs.generate"])
+_Context.set_forkserver_preload(["reelmill.songs.make.generate"])
 
 
 class Failure(AssertionError):
@@ -239,7 +239,8 @@ def _wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
 def _note_songs(notes: _Notes) -> None:
     from reelmill import durable
     from reelmill.sampling.engine import Engine
-    from reelmill.songs import commit, generate, machine, pool, shards, tars, worker, workers
+    from reelmill.songs.make import commit, generate, launch, machine, pool, worker
+    from reelmill.songs.store import manifest, tar
 
     def step(name: str, *_: Any, **__: Any) -> None:
         notes.values[_STEP] = FIRST_STEPS.index(name) + 1
@@ -261,7 +262,7 @@ def _note_songs(notes: _Notes) -> None:
         if message["tell"] == "next":
             notes.values[_WORKER] = one.process.pid
 
-    notes.at(workers._Running, "_answer", answer)
+    notes.at(launch._Running, "_answer", answer)
 
     # A commit lasts from the tar's end mark until nothing is left but the tar and its manifest.
     @contextlib.contextmanager
@@ -273,15 +274,15 @@ def _note_songs(notes: _Notes) -> None:
             notes.values[PHASES.index(COMMITTING)] = notes.values[_UNLISTED] = 0
 
     def listed(path: Path, value: Any) -> None:
-        notes.values[_UNLISTED] = int(path.parent.name in shards.KINDS)
+        notes.values[_UNLISTED] = int(path.parent.name in manifest.KINDS)
 
     _wrap(commit, "committing", committing)
-    notes.at(tars.TarWriter, "close", lambda _: notes.add(COMMITTING, 1))
+    notes.at(tar.TarWriter, "close", lambda _: notes.add(COMMITTING, 1))
     notes.at(durable, "write_json", listed)
 
 
 def _note_collecting(notes: _Notes) -> None:
-    from reelmill.songs import collect
+    from reelmill.songs.results import collect
 
     def begun(directory: Path, plan: Any, number: int) -> None:
         notes.values[_STEP] = number + 1
@@ -295,7 +296,7 @@ def _note_collecting(notes: _Notes) -> None:
 
 
 def _fill_disk(room: int) -> None:
-    from reelmill.songs import tars
+    from reelmill.songs.store import tar
 
     left = [room]
 
@@ -305,4 +306,4 @@ def _fill_disk(room: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         wrapped(writer, data)
 
-    _wrap(tars.TarWriter, "_write", write)
+    _wrap(tar.TarWriter, "_write", write)

@@ -25,8 +25,8 @@ from reelmill.config import Config
 from reelmill.corpus.vocabulary import Vocabulary
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.model import TrainedModel, new_network
-from reelmill.songs.generate import generate
-from reelmill.songs.plan import SECTIONS, grow_plan, read_plan
+from reelmill.songs.make.generate import generate
+from reelmill.songs.store.plan import SECTIONS, grow_plan, read_plan
 from reelmill.training.settings import ModelSettings
 from tests.songs.conftest import write_run
 

@@ -20,7 +20,7 @@ from reelmill.cluster.snapshot import take_snapshot
 from reelmill.cluster.submission import code_directory
 from reelmill.errors import RequestError
 from reelmill.runs import newest_intact
-from reelmill.songs.leases import Leases, read_leases
+from reelmill.songs.store.leases import Leases, read_leases
 from reelmill.training.lock import LOCK, held_lock
 
 Alive = Callable[[str], subprocess.Popen[str]]
@@ -73,7 +73,8 @@ def alive() -> Iterator[Alive]:
 def taking(songs: Path, shard: int) -> str:
     """Python that takes a lease."""
     place = f"pathlib.Path({str(songs)!r})"
-    return f"from reelmill.songs.leases import Leases\nwith Leases({place}, '0/1') as l:\n    l.take({shard})"
+    body = f"with Leases({place}, '0/1') as l:\n    l.take({shard})"
+    return f"from reelmill.songs.store.leases import Leases\n{body}"
 
 
 def kinds(directory: Path, now: float | None = None) -> list[str]:

@@ -22,7 +22,7 @@ from reelmill.cluster.probe import probes_of
 from reelmill.cluster.settings import ClusterSettings, load_clusters
 from reelmill.errors import RequestError
 from reelmill.room import size_text
-from reelmill.songs.disk import foretell_disk
+from reelmill.songs.results.disk import foretell_disk
 
 TWO = ClusterSettings(nodes=2)
 GPUS = ClusterSettings(tasks_per_node=2, gpus_per_node=2)

@@ -17,9 +17,9 @@ from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.songs_status import songs_status
 from reelmill.cluster.submission import Request, write_job
 from reelmill.cluster.watch import is_done, status, watch
-from reelmill.songs import leases
-from reelmill.songs.leases import Leases, read_lease
-from reelmill.songs.plan import grow_plan
+from reelmill.songs.store import leases
+from reelmill.songs.store.leases import Leases, read_lease
+from reelmill.songs.store.plan import grow_plan
 from tests.cluster.conftest import Answers
 from tests.report.written_directories import write_songs
 

@@ -17,7 +17,7 @@ from reelmill.report.publication import publish_songs
 from reelmill.report.results import COLUMNS, format_results
 from reelmill.report.songs import read_songs
 from reelmill.report.sound import LONGEST, clip
-from reelmill.songs.shards import tar_path
+from reelmill.songs.store.manifest import tar_path
 from reelmill.tracking.comet import Publisher
 from reelmill.tracking.settings import TrackingSettings
 

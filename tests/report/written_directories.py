@@ -9,10 +9,10 @@ import soundfile
 
 from reelmill.audio.settings import AudioSettings
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.songs.attempt import to_json
-from reelmill.songs.plan import Plan, create_plan
 from reelmill.songs.settings import SongsSettings
-from reelmill.songs.shards import committing
+from reelmill.songs.store.manifest import committing
+from reelmill.songs.store.plan import Plan, create_plan
+from reelmill.songs.store.song import to_json
 from reelmill.tracking.metrics import MetricsLog
 
 TUNES = [

@@ -21,7 +21,7 @@ from recipes import ROOT
 
 from reelmill.cluster.progress import newest_checkpoint
 from reelmill.cluster.songs_status import songs_status
-from reelmill.songs.verify import verify
+from reelmill.songs.check.verify import verify
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

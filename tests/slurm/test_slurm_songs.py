@@ -17,11 +17,11 @@ from reelmill.cluster.progress import newest_checkpoint
 from reelmill.cluster.requeue import read_journal
 from reelmill.cluster.songs_status import songs_status
 from reelmill.cluster.submission import submissions
-from reelmill.songs.generate import generate
-from reelmill.songs.leases import read_leases
-from reelmill.songs.plan import plan_path
-from reelmill.songs.shards import shard_numbers
-from reelmill.songs.verify import verify
+from reelmill.songs.check.verify import verify
+from reelmill.songs.make.generate import generate
+from reelmill.songs.store.leases import read_leases
+from reelmill.songs.store.manifest import shard_numbers
+from reelmill.songs.store.plan import plan_path
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

@@ -19,7 +19,7 @@ from reelmill import config, durable
 from reelmill.corpus.vocabulary import END, START, Vocabulary
 from reelmill.layout import CONFIG
 from reelmill.model import VOCABULARY, TrainedModel, new_network, weights_of
-from reelmill.songs.generate import generate
+from reelmill.songs.make.generate import generate
 from reelmill.training.checkpoints import Snapshot, write_checkpoint
 from reelmill.training.settings import ModelSettings
 

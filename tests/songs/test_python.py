@@ -7,7 +7,7 @@ import pytest
 
 import reelmill
 from reelmill.errors import RequestError
-from reelmill.songs.tars import TarReader
+from reelmill.songs.store.tar import TarReader
 from tests.songs.conftest import SETTINGS
 
 README = Path(__file__).parents[2] / "README.md"

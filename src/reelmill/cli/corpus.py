@@ -56,7 +56,7 @@ def _corpus_show(options: argparse.Namespace) -> int:
     print(tune.text, end="")
     print(f"{tune.source}, {tune.split}", file=sys.stderr)
     if options.play_to:
-        from reelmill.songs.render import render_abc
+        from reelmill.songs.make.render import render_abc
 
         render_abc(tune.text, config.audio).save(options.play_to)
         print(options.play_to, file=sys.stderr)

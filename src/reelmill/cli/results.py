@@ -12,8 +12,8 @@ from reelmill.layout import is_songs
 
 def _collect(options: argparse.Namespace) -> int:
     from reelmill.report.publication import publish_songs
-    from reelmill.songs.collect import collect
-    from reelmill.songs.publishing import tracking_settings
+    from reelmill.songs.make.publishing import tracking_settings
+    from reelmill.songs.results.collect import collect
 
     tracking = tracking_settings(options.directory, options.overrides)
     summary = collect(options.directory)
@@ -27,7 +27,7 @@ def _collect(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from reelmill.songs.verify import verify
+    from reelmill.songs.check.verify import verify
 
     verification = verify(options.directory)
     show(verification, options.json)
@@ -35,7 +35,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from reelmill.songs.audit import audit
+    from reelmill.songs.check.audit import audit
 
     result = audit(options.directory, options.songs, options.seed, options.overrides)
     show(result, options.json)

@@ -14,7 +14,7 @@ from reelmill.errors import RequestError
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from reelmill.songs.generate import generate
+    from reelmill.songs.make.generate import generate
 
     shortcuts = {
         "sampling.temperature": options.temperature,
@@ -46,8 +46,8 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _estimate(options: argparse.Namespace, overrides: list[str]) -> int:
-    from reelmill.songs.estimate import estimate, estimate_rest
-    from reelmill.songs.plan import plan_path
+    from reelmill.songs.results.forecast import estimate, estimate_rest
+    from reelmill.songs.store.plan import plan_path
 
     audio, seed = not options.no_audio, options.seed
     if options.out is None:
@@ -68,7 +68,7 @@ def _estimate(options: argparse.Namespace, overrides: list[str]) -> int:
 
 def _render(options: argparse.Namespace) -> int:
     from reelmill.config import load
-    from reelmill.songs.render import render_directory, render_files
+    from reelmill.songs.make.render import render_directory, render_files
 
     overrides = [text for text in options.sources if "=" in text and not Path(text).exists()]
     sources = [Path(text) for text in options.sources if text not in overrides]

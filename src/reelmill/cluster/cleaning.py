@@ -22,7 +22,7 @@ from reelmill.cluster.submission import code_directory, submissions
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.layout import CHECKPOINTS, is_run, is_songs
 from reelmill.room import size_text
-from reelmill.songs.leases import read_leases
+from reelmill.songs.store.leases import read_leases
 from reelmill.training.lock import live_holder
 
 Kind = Literal["lease", "temporary", "code", "damaged"]

@@ -21,7 +21,7 @@ from reelmill.cluster.settings import ClusterSettings, Stage, load_clusters
 from reelmill.config import Config
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.room import existing, free_bytes, size_text
-from reelmill.songs.disk import TAKE_LESS, foretell_disk
+from reelmill.songs.results.disk import TAKE_LESS, foretell_disk
 
 PACKAGES = ("torch", "accelerate", "datasets", "safetensors", "submitit", "symusic", "soundfile", "comet_ml")
 ROOM = 5 * 10**9

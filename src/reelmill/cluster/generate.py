@@ -144,8 +144,8 @@ def plan_songs(run: Path, out: Path, songs: int, seed: int, audio: bool, overrid
     """Write the plan and the model's copy, unless they are there; RequestError if they are there and
     differ.
     """
-    from reelmill.songs.generate import plan_from_run
-    from reelmill.songs.keepsake import keep_model
+    from reelmill.songs.make.generate import plan_from_run
+    from reelmill.songs.store.model_copy import keep_model
 
     *_, model = plan_from_run(run, out, songs, overrides, seed, None, audio)
     keep_model(out, model)
@@ -161,11 +161,11 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
     """
     from reelmill.report.page import write_report
     from reelmill.report.publication import publish_songs
-    from reelmill.songs.collect import collect
-    from reelmill.songs.generate import generate
-    from reelmill.songs.publishing import tracking_settings
-    from reelmill.songs.verified import forget
-    from reelmill.songs.verify import verify
+    from reelmill.songs.check.examine import forget
+    from reelmill.songs.check.verify import verify
+    from reelmill.songs.make.generate import generate
+    from reelmill.songs.make.publishing import tracking_settings
+    from reelmill.songs.results.collect import collect
 
     out = Path(job["directory"])
     asked = job["planned"] or planned_by(Path(job["plan_job"]), Path(job["run"]), out)

@@ -59,7 +59,7 @@ class GenerateJob(task.Job):
     def work(self) -> bool:
         job = self.facts()
         _stop_between_two_instructions()
-        from reelmill.songs.generate import generate
+        from reelmill.songs.make.generate import generate
 
         outcome = generate(
             Path(job["directory"]),

@@ -24,7 +24,7 @@ from reelmill.cluster.requeue import Decision, decide, forget_notes, journal, lo
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.task import SIGNALS
 from reelmill.errors import IncompleteError, RequestError
-from reelmill.songs import resources
+from reelmill.songs.make import resources
 
 _GRACE = 10.0
 """Seconds that ranks get to end by themselves once one of them has ended badly."""

@@ -15,7 +15,7 @@ from reelmill import durable
 from reelmill.cluster.requeue import journal, read_journal
 from reelmill.config import Config
 from reelmill.errors import RequestError
-from reelmill.songs.plan import plan_path, read_plan, require_equal
+from reelmill.songs.store.plan import plan_path, read_plan, require_equal
 
 _NOTE = "planned.json"
 _KEYS = ("seed", "model", "songs_per_shard")

@@ -51,7 +51,7 @@ def finished_shards(songs: Path, share: int, shares: int) -> int:
 
 
 def verified_shards(songs: Path) -> int:
-    """How often a shard has been verified in full for a job that collects (``songs.verified``)."""
+    """How often a shard has been verified in full for a job that collects (``Verified``)."""
     try:
         return (songs / ".verified.jsonl").read_bytes().count(b"}\n")
     except OSError:

@@ -55,7 +55,7 @@ def disk_line(songs: Songs, config: Config, settings: ClusterSettings, trained: 
 
     Their own shards tell it best, then the first songs of a ``trained`` model, then the settings.
     """
-    from reelmill.songs.disk import describe_disk, disk_of_shards, foretell_disk
+    from reelmill.songs.results.disk import describe_disk, disk_of_shards, foretell_disk
 
     disk = disk_of_shards(songs.out, config, songs.songs, songs.audio)
     if disk is not None:
@@ -63,7 +63,7 @@ def disk_line(songs: Songs, config: Config, settings: ClusterSettings, trained: 
     if not trained or settings.python:  # a container's Python may have programs that are not here
         disk = foretell_disk(config, songs.songs, songs.audio)
         return describe_disk(songs.out, songs.songs, disk, "estimated from the settings")
-    from reelmill.songs.estimate import estimate
+    from reelmill.songs.results.forecast import estimate
 
     print("measuring the first songs, for the disk that all will take …", file=sys.stderr, flush=True)
     overrides = [*songs.overrides, "sampling.device=cpu"]  # the nodes' device may not be here

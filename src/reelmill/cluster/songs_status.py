@@ -13,11 +13,11 @@ from reelmill import durable
 from reelmill.cluster.job_status import Jobs, describe_jobs, duration, jobs_of
 from reelmill.cluster.submission import JOB, submissions
 from reelmill.errors import DamagedError
-from reelmill.songs.figures import songs_per_second
-from reelmill.songs.leases import Lease, read_leases
-from reelmill.songs.outcome import count_half
-from reelmill.songs.plan import Plan, read_plan
-from reelmill.songs.shards import Kind, Manifest, read_manifest, shard_numbers, tar_path
+from reelmill.songs.results.throughput import songs_per_second
+from reelmill.songs.store.leases import Lease, read_leases
+from reelmill.songs.store.manifest import Kind, Manifest, read_manifest, shard_numbers, tar_path
+from reelmill.songs.store.plan import Plan, read_plan
+from reelmill.songs.store.totals import count_half
 
 _SHOWN = 3
 

@@ -28,8 +28,8 @@ from reelmill.report.plots import Plot, histogram
 from reelmill.report.results import Row, result
 from reelmill.report.songs import Song, Songs, read_songs
 from reelmill.report.sound import LONGEST, Clip, clip
-from reelmill.songs.attempt import TIERS
-from reelmill.songs.tunes import read_tunes
+from reelmill.songs.make.reference import read_tunes
+from reelmill.songs.store.song import TIERS
 from reelmill.tracking.metrics import read_metrics
 from reelmill.tracking.outbox import Outbox, Position
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from reelmill.errors import DamagedError
-from reelmill.songs.plan import Plan, read_plan
-from reelmill.songs.shards import KINDS, Kind, Manifest, read_manifest, shard_numbers, tar_path
+from reelmill.songs.store.manifest import KINDS, Kind, Manifest, read_manifest, shard_numbers, tar_path
+from reelmill.songs.store.plan import Plan, read_plan
 
 FACTS_LIMIT = 20_000  # songs whose facts are read; more than plots need, and seconds however large the corpus
 

@@ -1,0 +1,149 @@
+"""``reelmill verify``: is a songs directory complete, intact, and every id there exactly once?
+
+Every byte is read and hashed, shards in parallel. Nothing is changed: ``reelmill generate DIR`` makes again
+what is said here to be missing or damaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from reelmill import durable
+from reelmill.audio.encode import extension
+from reelmill.audio.process import ToolError
+from reelmill.errors import DamagedError
+from reelmill.songs.check.examine import Examination, Verified
+from reelmill.songs.make.pool import Pool
+from reelmill.songs.store.manifest import KINDS, manifest_path, tar_path
+from reelmill.songs.store.plan import Plan, model_path, read_plan
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What ``verify`` found. ``problems`` are lines that name a file each; none means that all is well."""
+
+    directory: Path
+    planned: int  # songs
+    songs: int  # that are there, each exactly once
+    failed: int  # ids declared to have no song
+    silent: int  # songs declared to have no sound
+    shards: int
+    bytes: int  # in tars
+    missing: list[str]  # files of shards that are not finished
+    problems: list[str]  # with what is there
+    strays: list[str]  # files among the shards that are none of the plan's
+
+    @property
+    def made(self) -> bool:
+        """Whether all that is planned is there and intact, whatever else is."""
+        return not self.missing and not self.problems
+
+    @property
+    def intact(self) -> bool:
+        """Whether the directory is complete, intact and exactly once."""
+        return self.made and not self.strays
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return {"intact": self.intact, **asdict(self), "directory": str(self.directory)}
+
+    def describe(self) -> str:
+        """A few lines for a person."""
+        done = f"{self.songs} of {self.planned} songs"
+        lines = [f"{self.directory}: {done}, {self.bytes:,} bytes in {self.shards} shards"]
+        if self.failed:
+            lines.append(f"{self.failed} ids are declared to have no song")
+        if self.silent:
+            lines.append(f"{self.silent} songs are declared to have no sound")
+        lines += _shown([f"{path}: not finished" for path in self.missing])
+        lines += _shown(self.problems)
+        lines += _shown([f"{path}: not a file of this plan; remove it" for path in self.strays])
+        if self.intact:
+            lines.append("complete, intact, every id exactly once")
+        elif not self.made:
+            lines.append(f"reelmill generate {self.directory} makes what is missing or damaged")
+        return "\n".join(lines)
+
+
+def verify(
+    directory: Path, processes: int | None = None, resume: bool = False, audio: bool = True
+) -> Verification:
+    """Read everything in a songs directory; ``processes`` at once (default: one a processor).
+
+    With ``resume`` what an earlier call with it has read is left out, and what is read is remembered: for
+    jobs that are killed on the way. Without ``audio`` the sound is none of its business. RequestError if
+    there is no plan; every other problem is in the result.
+    """
+    plan = read_plan(directory)
+    plan = plan if audio else replace(plan, audio=False)
+    memory = Verified(directory, plan) if resume else None
+    problems = _model_problems(directory, plan)
+    sound = extension(plan.audio_settings) if plan.audio else None
+    missing: list[str] = []
+    total = Examination(shard=-1)
+    with Pool(None, processes) as pool:
+        examined: list[tuple[int, Examination | Future[Examination], Any]] = []
+        for number in range(plan.shards):
+            known, state = (memory.recall(number), memory.state(number)) if memory else (None, None)
+            first, count = plan.first(number), plan.count(number)
+            examined.append((number, known or pool.examine(directory, number, first, count, sound), state))
+        for number, seen, state in examined:
+            try:
+                found = seen.result() if isinstance(seen, Future) else seen
+            except ToolError as fault:  # of this machine; what it does not keep from being read is told
+                problems.append(f"{directory}: shard {number} cannot be examined: {fault}")
+                continue
+            if memory and isinstance(seen, Future):
+                memory.remember(found, state)
+            missing += [str(manifest_path(directory, kind, found.shard)) for kind in found.missing]
+            problems += [line for lines in found.problems.values() for line in lines]
+            total.songs += found.songs
+            total.failed += found.failed
+            total.silent += found.silent
+            total.bytes += found.bytes
+    return Verification(
+        directory=directory,
+        planned=plan.songs,
+        songs=total.songs,
+        failed=total.failed,
+        silent=total.silent,
+        shards=plan.shards,
+        bytes=total.bytes,
+        missing=missing,
+        problems=problems,
+        strays=[str(path) for path in _strays(directory, plan)],
+    )
+
+
+def _model_problems(directory: Path, plan: Plan) -> list[str]:
+    path = model_path(directory)
+    try:
+        named = durable.verify_directory(path).get("model")
+    except DamagedError as error:
+        return [str(error)]
+    return [] if named == plan.model else [f"{path}: not the model that the plan names ({plan.model[:12]})"]
+
+
+def _strays(directory: Path, plan: Plan) -> Iterator[Path]:
+    for kind in KINDS:
+        expected = {
+            path.name
+            for number in range(plan.shards)
+            for path in (tar_path(directory, kind, number), manifest_path(directory, kind, number))
+        }
+        if not (directory / kind).is_dir():
+            continue
+        for path in sorted((directory / kind).iterdir()):
+            # Ours that are unfinished hide, and so do files that a network's file system keeps for a while.
+            if path.name not in expected and not path.name.startswith("."):
+                yield path
+
+
+def _shown(lines: list[str]) -> list[str]:
+    return lines[:_SHOWN] + ([f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else [])

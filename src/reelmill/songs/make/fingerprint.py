@@ -1,0 +1,117 @@
+"""The fingerprint of a machine: does it make the bytes that the plan's other workers make?
+
+Each half of a songs directory has one, because another machine may make each. Probes with a known answer and
+the editions of the tools decide, for no probe has every note, error and instrument that songs have; other
+versions are for people. A probe is computed exactly as songs are, with this worker's own slots and threads,
+so it also notices a machine where those change a song.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from reelmill.audio import abc2midi
+from reelmill.audio.settings import AudioSettings
+from reelmill.errors import RequestError
+from reelmill.model import TrainedModel
+from reelmill.sampling.cell import SamplingCell
+from reelmill.sampling.engine import Attempt, Engine, sampling_device, slots
+from reelmill.sampling.products import MINIMUM_ROWS, padded_rows
+from reelmill.sampling.settings import SamplingSettings
+from reelmill.songs.make.pool import Pool
+
+PROBES = ("numbers", "characters", "midi", "sound")
+TOOLS = ("abc2midi", "synthesizer", "soundfont")
+
+_SONGS, _CHARACTERS, _STEPS = 4, 96, 24
+_FIRST_SONG = 2**40  # far from any id, so that a probe is no song's beginning
+_TUNE = """X:1
+T:Probe
+M:6/8
+L:1/8
+Q:3/8=110
+K:D
+|:A|dAF DFA|ded cBA|dcd efg|fdf ecA|dAF ~D3|[DF]A2 d2e|{g}f2d e>dc|1 d3 d2:|2 d3-d3|]
+"""
+
+
+def text_fingerprint(
+    model: TrainedModel, sampling: SamplingSettings, seed: int, pool: Pool
+) -> dict[str, str]:
+    """What decides the text half here: the model's numbers, what is sampled from them, and a tune's MIDI."""
+    device = sampling_device(sampling)
+    cuda = device.type == "cuda"
+    judgement = pool.judge(_TUNE, True, len(_TUNE)).result()
+    return {
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
+        "processor": "" if cuda else torch.backends.cpu.get_cpu_capability(),
+        "precision": sampling.precision,
+        "abc2midi": abc2midi.version(),
+        "numbers": _probe_numbers(model, sampling),
+        "characters": _probe_characters(model, sampling, seed),
+        "midi": _digest(judgement.data, _numbers(judgement.facts(0, 1))),
+    }
+
+
+def audio_fingerprint(audio: AudioSettings, pool: Pool) -> dict[str, str]:
+    """What decides the audio half here: the synthesizer and its soundfont, and a song recorded with them."""
+    judgement = pool.judge(_TUNE, True, len(_TUNE)).result()
+    sound = pool.record(judgement.facts(0, 1), judgement.data).result()
+    if sound.failure:
+        raise RequestError(f"audio.backend {audio.backend}: a probe song gives no sound: {sound.failure}")
+    return {**pool.versions().result(), "sound": _digest(sound.data, _numbers(sound.facts))}
+
+
+def differing(planned: dict[str, str], seen: dict[str, str]) -> list[str]:
+    """Lines that say what differs: what a person can change first, the probes after it."""
+    return [
+        f"{key} is {planned.get(key)!r} in the plan and {seen.get(key)!r} here"
+        for key in sorted(planned.keys() | seen.keys(), key=lambda key: (key in PROBES, key))
+        if planned.get(key) != seen.get(key)
+    ]
+
+
+def same_bytes(planned: dict[str, str], seen: dict[str, str]) -> bool:
+    """Whether the tools are the planned ones and every probe has the planned answer."""
+    return all(planned.get(key) == seen.get(key) for key in (*TOOLS, *PROBES))
+
+
+def _probe_characters(model: TrainedModel, sampling: SamplingSettings, seed: int) -> str:
+    engine = Engine(model, replace(sampling, max_length=min(_CHARACTERS, sampling.max_length)), seed)
+    for song in range(_SONGS):
+        engine.submit(Attempt(_FIRST_SONG + song))
+    texts = {}
+    while engine.active:
+        texts.update({sampled.attempt.song: sampled.text for sampled in engine.step()})
+    return _digest(*(text.encode("utf-8", "surrogatepass") for _, text in sorted(texts.items())))
+
+
+@torch.inference_mode()
+def _probe_numbers(model: TrainedModel, sampling: SamplingSettings) -> str:
+    """Sampled characters seldom show a rounding that differs; logits always do."""
+    device = sampling_device(sampling)
+    cell = SamplingCell(model, sampling.precision, device)
+    rows = padded_rows(slots(sampling, device), device)
+    state = torch.zeros(2, cell.layers, rows, cell.hidden_size, device=device)
+    characters = torch.arange(rows, device=device)
+    for step in range(_STEPS):
+        logits = cell.step((characters + step) % model.vocabulary.size, state[0], state[1])
+    return _digest(logits[:MINIMUM_ROWS].cpu().numpy().tobytes())
+
+
+def _numbers(facts: dict[str, Any]) -> bytes:
+    return json.dumps(facts, sort_keys=True).encode()
+
+
+def _digest(*pieces: bytes | memoryview) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(len(piece).to_bytes(8, "big"))
+        digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,172 @@
+"""Bring a songs directory to Comet while its workers make it, all of them as one experiment.
+
+Whichever worker holds a lock publishes for everybody: it keeps metrics.jsonl up to date with the manifests of
+all (``throughput``), adds a few songs with their sound, and lets the process that talks to Comet know. The
+system drops the lock of a worker that is killed, and another goes on from where Comet confirmed. What is left
+when the last worker ends, ``collect`` delivers; offline it is ``collect`` that makes the archive.
+
+All of it runs in a thread that wakes every few seconds. No failure of it reaches the worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from reelmill import config as configuration
+from reelmill.errors import DamagedError
+from reelmill.songs.results.throughput import Figures
+from reelmill.songs.store.manifest import Kind, check, member_name, read_manifest, tar_path
+from reelmill.songs.store.plan import Plan, plan_path, read_plan
+from reelmill.songs.store.tar import read_some
+from reelmill.tracking.comet import Publisher, may_be_online
+from reelmill.tracking.outbox import FOLDER
+from reelmill.tracking.settings import TrackingSettings
+
+_log = logging.getLogger(__name__)
+_PERIOD = 10.0  # seconds between two looks
+_LAST_WORDS = 10.0  # seconds a worker waits for Comet when all is made
+_SAMPLE = 8  # songs published while they are made, spread over the corpus
+
+
+def tracking_settings(directory: Path, overrides: Sequence[str] = ()) -> TrackingSettings:
+    """Where a songs directory is tracked: as its run was, ``section.key=value`` overrides applied."""
+    planned = configuration.to_dict(read_plan(directory).config())
+    return configuration.from_dict(planned, str(plan_path(directory)), overrides).tracking
+
+
+def parameters(plan: Plan) -> dict[str, Any]:
+    """What a plan says, as an experiment's parameters."""
+    return {
+        "songs": {
+            "run": Path(plan.run).name,  # where it lies concerns nobody else
+            "model": plan.model,
+            "seed": plan.seed,
+            "planned": plan.songs,
+            "audio": plan.audio,
+            "temperature": plan.sampling.temperature,
+            **dataclasses.asdict(plan.songs_settings),
+        },
+        "sampling": dataclasses.asdict(plan.sampling),
+        **({"audio": dataclasses.asdict(plan.audio_settings)} if plan.audio else {}),
+    }
+
+
+@contextlib.contextmanager
+def published_live(
+    directory: Path, plan: Plan, settings: TrackingSettings, period: float | None = None
+) -> Iterator[None]:
+    """Publish while the block runs, where Comet can be reached, looking for news every ``period`` seconds.
+
+    A block shorter than that leaves all to ``collect``.
+    """
+    if not may_be_online(settings):
+        yield
+        return
+    live = _Live(directory, plan, settings, _PERIOD if period is None else period)
+    live.thread.start()
+    patience = 0.0
+    try:
+        yield
+        patience = _LAST_WORDS
+    finally:
+        live.close(patience)
+
+
+class _Live:
+    """The thread of one worker; ``patience`` in seconds."""
+
+    def __init__(self, directory: Path, plan: Plan, settings: TrackingSettings, period: float) -> None:
+        self._directory, self._plan, self._settings, self._period = directory, plan, settings, period
+        self._figures = Figures(directory)
+        self._closing = threading.Event()
+        self._patience = 0.0
+        self._lock: IO[str] | None = None
+        self._publisher: Publisher | None = None
+        self._to_come = _sample(plan)
+        self._warned = False
+        self.thread = threading.Thread(target=self._run, name="publishing", daemon=True)
+
+    def close(self, patience: float) -> None:
+        """Publish the rest and let the lock go; with no patience, leave both to whoever comes next."""
+        self._patience = patience
+        self._closing.set()
+        self.thread.join(patience + 1)
+
+    def _run(self) -> None:
+        while not self._closing.wait(self._period):
+            self._look()
+        if self._publisher:
+            if self._patience:
+                self._look()
+            self._publisher.close(self._patience, archive=False)
+        if self._lock:
+            self._lock.close()
+
+    def _look(self) -> None:
+        try:
+            if not self._is_ours():
+                return
+            self._publisher = self._publisher or Publisher(
+                self._directory, self._settings, parameters(self._plan)
+            )
+            self._figures.update()
+            self._publish_songs(self._publisher)
+            self._publisher.publish()
+        except Exception as error:
+            if not self._warned:
+                _log.warning("not published for now, going on without: %s", error)
+            self._warned = True
+
+    def _is_ours(self) -> bool:
+        if self._lock is None:
+            (self._directory / FOLDER).mkdir(parents=True, exist_ok=True)
+            lock = (self._directory / FOLDER / "worker.lock").open("w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                return False
+            self._lock = lock
+        return True
+
+    def _publish_songs(self, publisher: Publisher) -> None:
+        kind: Kind = "audio" if self._plan.audio else "text"
+        for number in list(self._to_come):
+            try:
+                check(self._directory, kind, number, self._plan.first(number), self._plan.count(number))
+                song, abc, sound = _first_song(self._directory, kind, number)
+            except DamagedError:
+                continue  # not made yet
+            self._to_come.remove(number)
+            if abc:
+                publisher.log_song(f"song-{member_name(song)}", abc, sound or None)
+
+
+def _sample(plan: Plan) -> list[int]:
+    """The shards whose first song is published."""
+    return sorted({index * plan.shards // _SAMPLE for index in range(_SAMPLE)})
+
+
+def _first_song(directory: Path, kind: Kind, number: int) -> tuple[int, str, bytes]:
+    """(id, ABC, sound) of a shard's first song; no ABC if all have failed."""
+    manifest = read_manifest(directory, kind, number)
+    failed = {failure.id for failure in manifest.failed}
+    ids = (song for song in range(manifest.first, manifest.first + manifest.count) if song not in failed)
+    song = next(ids, -1)
+    abc, sound = "", b""
+    stem = f"{member_name(max(song, 0))}."
+    for name, data in read_some(tar_path(directory, kind, number), lambda name: name.startswith(stem)):
+        if name.endswith(".json"):
+            abc = json.loads(data)["abc"]
+        elif not name.endswith((".abc", ".mid")):
+            sound = data
+            break
+    return song, abc, sound

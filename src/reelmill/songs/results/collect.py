@@ -1,0 +1,130 @@
+"""``reelmill collect``: index.parquet, summary.json and the dataset card, from finished shards.
+
+All of it is a function of what the directory holds, so collecting again changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reelmill import durable
+from reelmill.errors import DamagedError, IncompleteError
+from reelmill.songs.make.reference import read_tunes
+from reelmill.songs.results.card import GITIGNORE, dataset_card
+from reelmill.songs.results.summary import Summary
+from reelmill.songs.store.manifest import KINDS, Kind, check, tar_path
+from reelmill.songs.store.plan import Plan, read_plan
+from reelmill.songs.store.tar import read_some
+from reelmill.songs.store.totals import count_half
+
+INDEX, SUMMARY, CARD = "index.parquet", "summary.json", "README.md"
+
+_TEXT = [
+    ("id", pa.int64()),
+    ("shard", pa.int32()),
+    ("abc", pa.string()),
+    ("attempts", pa.int32()),
+    ("characters", pa.int32()),
+    ("notes", pa.int32()),
+    ("midi_seconds", pa.float64()),
+    ("tempo_bpm", pa.float64()),
+    ("headers", pa.bool_()),
+    ("midi", pa.bool_()),
+    ("bars", pa.bool_()),
+    ("title", pa.string()),
+    ("rhythm", pa.string()),
+    ("meter", pa.string()),
+    ("key", pa.string()),
+]
+# Null for a song without sound.
+_AUDIO = [
+    ("duration_seconds", pa.float64()),
+    ("spectral_centroid_hz", pa.float64()),
+    ("loudness_dbfs", pa.float64()),
+]
+_SHOWN = 10
+
+
+def collect(directory: Path, audio: bool = True) -> dict[str, Any]:
+    """Write the index, the summary and the card of a complete songs directory, and which of its files are not
+    for uploading; returns the summary.
+
+    The index has one row a song, in order of ids, a row group a shard. Without ``audio`` it is of the text
+    alone. Raises IncompleteError that names what is missing or disagrees with its manifest (``verify`` looks
+    at every byte).
+    """
+    plan = read_plan(directory)
+    plan = plan if audio else replace(plan, audio=False)
+    kinds = KINDS if plan.audio else KINDS[:1]
+    sizes = _require_complete(directory, plan, kinds)
+    schema = pa.schema(_TEXT + (_AUDIO if plan.audio else []))
+    summary = Summary()
+    with (
+        durable.replacing(directory / INDEX) as partial,
+        pq.ParquetWriter(partial, schema, compression="zstd") as index,
+    ):
+        for number in range(plan.shards):
+            rows = list(_rows(directory, plan, number))
+            for row in rows:
+                summary.add(row)
+            if rows:
+                index.write_table(pa.Table.from_pylist(rows, schema))
+    text, sound = count_half(directory, plan, "text"), count_half(directory, plan, "audio")
+    facts = {**summary.to_json(plan, text, sound, sizes), "training_tunes": read_tunes(directory)}
+    durable.write_json(directory / SUMMARY, facts)
+    durable.write_text(directory / CARD, dataset_card(directory.resolve().name, plan, facts))
+    durable.write_text(directory / ".gitignore", GITIGNORE)
+    return facts
+
+
+def _require_complete(directory: Path, plan: Plan, kinds: tuple[Kind, ...]) -> dict[str, int]:
+    """Bytes in tars by kind; IncompleteError unless every shard counts."""
+    sizes = dict.fromkeys(kinds, 0)
+    problems: list[str] = []
+    for kind in kinds:
+        for number in range(plan.shards):
+            try:
+                sizes[kind] += check(directory, kind, number, plan.first(number), plan.count(number)).bytes
+            except DamagedError as error:
+                problems.append(str(error))
+    if problems:
+        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise IncompleteError(
+            "\n".join(
+                [
+                    f"{directory}: not complete; reelmill generate {directory} goes on",
+                    *problems[:_SHOWN],
+                    *more,
+                ]
+            )
+        )
+    return {str(kind): size for kind, size in sizes.items()}
+
+
+def _rows(directory: Path, plan: Plan, number: int) -> Iterator[dict[str, Any]]:
+    heard: dict[int, dict[str, Any]] = {}
+    if plan.audio:
+        for facts in _facts(tar_path(directory, "audio", number)):
+            heard[facts["id"]] = {name: facts[name] for name, _ in _AUDIO}
+    silence: dict[str, Any] = {name: None for name, _ in _AUDIO} if plan.audio else {}
+    for facts in _facts(tar_path(directory, "text", number)):
+        yield {**facts, "shard": number, **heard.get(facts["id"], silence)}
+
+
+def _facts(path: Path) -> Iterator[dict[str, Any]]:
+    """What the ID.json of each song in a tar says."""
+    for name, data in read_some(path, lambda name: name.endswith(".json")):
+        try:
+            facts = json.loads(data)
+        except ValueError:
+            facts = None
+        if not isinstance(facts, dict) or not isinstance(facts.get("id"), int):
+            raise DamagedError(f"{path}: {name} is not what it should be")
+        yield facts

@@ -1,0 +1,63 @@
+"""A finished song, on its way to disk or back from it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from reelmill.songs.store.manifest import member_name
+
+if TYPE_CHECKING:
+    from reelmill.songs.store.sound import Sound
+
+TIERS = ("headers", "midi", "bars")
+"""What an attempt can pass, each tier judged by itself."""
+
+Member = tuple[str, bytes | memoryview]
+"""A file in a tar: name and data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Song:
+    """The facts of a song's ID.json and its MIDI; or ``failure`` says why there is no song of that id."""
+
+    id: int
+    facts: dict[str, Any] = field(default_factory=dict)
+    midi: bytes = b""
+    failure: str = ""
+    tally: dict[str, int] = field(default_factory=dict)  # see ``empty_tally``
+
+
+def empty_tally() -> dict[str, int]:
+    """Attempts made, how many came to their end mark, and how many passed each tier."""
+    return dict.fromkeys(("made", "ended", *TIERS), 0)
+
+
+def to_json(facts: dict[str, Any]) -> bytes:
+    """The bytes of an ID.json."""
+    return (json.dumps(facts, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def text_members(song: Song) -> list[Member]:
+    """(name, data) of the members of a song's text half, in order; nothing for a failure."""
+    if song.failure:
+        return []
+    name = member_name(song.id)
+    return [
+        (f"{name}.abc", song.facts["abc"].encode()),
+        (f"{name}.json", to_json(song.facts)),
+        (f"{name}.mid", song.midi),
+    ]
+
+
+def audio_members(song: Song, sound: Sound, extension: str) -> list[Member]:
+    """(name, data) of the members of a song's audio half, in order; nothing for a failure."""
+    if song.failure or sound.failure:
+        return []
+    name = member_name(song.id)
+    return [
+        (f"{name}.abc", song.facts["abc"].encode()),
+        (f"{name}.json", to_json(sound.facts)),
+        (f"{name}{extension}", sound.data),
+    ]

@@ -1,0 +1,226 @@
+"""``verify`` says exactly what is wrong, and ``generate`` makes it right again, to the same bytes."""
+
+import errno
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reelmill import durable
+from reelmill.audio.process import ToolError
+from reelmill.songs.check.examine import Examination, examine
+from reelmill.songs.check.verify import verify
+from reelmill.songs.make import scheduler
+from reelmill.songs.make.generate import generate
+from reelmill.songs.make.pool import Pool
+from reelmill.songs.store.manifest import manifest_path, tar_path
+from tests.songs.conftest import SONGS, manifests, tars
+
+Harm = Callable[[Path], None]
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def rot_a_byte(path: Path) -> None:
+    """As a bad disk does: nothing but the byte changes."""
+    seen = path.stat()
+    flip_a_byte(path)
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-700])
+
+
+def rewrite(path: Path, change: Callable[[list[tarfile.TarInfo]], list[tarfile.TarInfo]]) -> None:
+    """Rewrite a tar with other members, and its manifest so that size and hash agree with it."""
+    with tarfile.open(path) as old:
+        contents = {member.name: old.extractfile(member).read() for member in old}  # type: ignore[union-attr]
+        members = change(old.getmembers())
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as new:
+        for member in members:
+            new.addfile(member, io.BytesIO(contents[member.name]))
+    listing = path.with_suffix(".json")
+    facts = json.loads(listing.read_text())
+    listing.write_text(json.dumps({**facts, "bytes": path.stat().st_size, "sha256": durable.sha256(path)}))
+
+
+def swap(first: Path, second: Path) -> None:
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+
+
+TEXT, AUDIO, OTHER = "text/shard-000003.tar", "audio/shard-000003.tar", "text/shard-000005.tar"
+LISTING = "text/shard-000003.json"
+
+HARMS: dict[str, tuple[Harm, str]] = {
+    "a tar is missing": (lambda d: (d / TEXT).unlink(), f"{TEXT}: missing"),
+    "an audio tar is missing": (lambda d: (d / AUDIO).unlink(), f"{AUDIO}: missing"),
+    "a manifest is missing": (lambda d: (d / LISTING).unlink(), LISTING),
+    "a tar is truncated": (
+        lambda d: truncate(d / AUDIO),
+        f"{AUDIO}: {{audio_cut}} bytes, its manifest says {{audio}}",
+    ),
+    "a tar is empty": (lambda d: (d / TEXT).write_bytes(b""), f"{TEXT}: 0 bytes, its manifest says {{text}}"),
+    "a byte is flipped": (lambda d: flip_a_byte(d / TEXT), TEXT),
+    "a byte rots": (lambda d: rot_a_byte(d / AUDIO), AUDIO),
+    "a manifest is garbage": (lambda d: (d / LISTING).write_text("{"), f"{LISTING}: not readable as JSON"),
+    "a manifest lacks a key": (
+        lambda d: (d / LISTING).write_text('{"first": 24}'),
+        f"{LISTING}: not a manifest",
+    ),
+    "two manifests are swapped": (
+        lambda d: swap(d / LISTING, (d / OTHER).with_suffix(".json")),
+        f"{LISTING}: first 40, count 8, should be first 24, count 8",
+    ),
+    "two tars are swapped": (lambda d: swap(d / TEXT, d / OTHER), TEXT),
+    "the halves of two shards are swapped": (
+        lambda d: (swap(d / TEXT, d / OTHER), swap(d / LISTING, (d / OTHER).with_suffix(".json"))),  # type: ignore[func-returns-value]
+        f"{LISTING}: first 40",
+    ),
+    "a song is gone": (
+        lambda d: rewrite(d / TEXT, lambda members: members[3:]),
+        f"{TEXT}: 000000024.abc is missing",
+    ),
+    "a song stands twice": (
+        lambda d: rewrite(d / TEXT, lambda members: [*members, *members[:3]]),
+        f"{TEXT}: 000000024.abc stands 2 times",
+    ),
+    "songs are out of order": (
+        lambda d: rewrite(d / TEXT, lambda members: [*members[3:], *members[:3]]),
+        f"{TEXT}: its members are not in order",
+    ),
+    "the model is altered": (lambda d: flip_a_byte(d / "model/model.safetensors"), "model/model.safetensors"),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_verify_names_the_damage_and_generate_heals_it(songs: Path, reference: Path, harm: str) -> None:
+    do_harm, expected = HARMS[harm]
+    audio, text = ((reference / tar).stat().st_size for tar in (AUDIO, TEXT))  # other processors, other songs
+    expected = expected.format(audio=audio, audio_cut=audio - 700, text=text)
+    do_harm(songs)
+    found = verify(songs, processes=1)
+    assert not found.intact
+    lines = [line.replace(f"{songs}/", "") for line in [*found.missing, *found.problems]]
+    assert any(line.startswith(expected) for line in lines), lines
+    assert all("shard-000003" in line or "shard-000005" in line or "model" in line for line in lines), lines
+    outcome = generate(songs, progress=False)
+    assert outcome.complete and set(outcome.made) <= {3, 5}
+    assert verify(songs, processes=1).intact
+    assert tars(songs) == tars(reference) and manifests(songs) == manifests(reference)
+
+
+def test_one_command_heals_all_damage_that_it_can_see_a_sign_of(songs: Path, reference: Path) -> None:
+    """What is missing shows at once; a byte that rots shows only to who reads everything."""
+    (songs / TEXT).unlink()
+    rot_a_byte(songs / "audio/shard-000001.tar")
+    rot_a_byte(songs / "text/shard-000006.tar")
+    outcome = generate(songs, progress=False)
+    assert outcome.complete and outcome.made == [1, 3, 6]
+    assert {line.split(":")[0].removeprefix(f"{songs}/") for line in outcome.damaged} >= {
+        TEXT,
+        "audio/shard-000001.tar",
+        "text/shard-000006.tar",
+    }
+    assert verify(songs, processes=1).intact
+    assert tars(songs) == tars(reference) and manifests(songs) == manifests(reference)
+
+
+def test_what_was_killed_in_time_is_not_read_again(songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Going on costs no reading of what is there: nothing speaks of damage."""
+    read: list[int] = []
+    monkeypatch.setattr(scheduler, "examine", lambda _directory, number, *_: read.append(number))
+    for path in songs.glob("*/shard-000003.*"):
+        path.unlink()
+    assert generate(songs, progress=False).made == [3]
+    assert not read
+
+
+def test_files_that_hide_are_none_of_ours(songs: Path) -> None:
+    """A file system on the network leaves such names where an open file was removed."""
+    (songs / "audio" / ".nfs000000000a1b2c3d00000001").write_bytes(b"?")
+    assert verify(songs, processes=1).intact
+
+
+def test_what_does_not_belong_is_named(songs: Path) -> None:
+    shutil.copy(tar_path(songs, "text", 0), songs / "text" / "shard-000099.tar")
+    shutil.copy(manifest_path(songs, "text", 0), songs / "text" / "shard-000099.json")
+    found = verify(songs, processes=1)
+    assert [Path(path).name for path in found.strays] == ["shard-000099.json", "shard-000099.tar"]
+    assert found.made and not found.intact and "shard-000099.tar: not a file of this plan" in found.describe()
+
+
+def test_what_the_disk_cannot_give_is_named_and_made_again(
+    songs: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad sector under one tar, as the kernel tells of it; the new tar lies elsewhere."""
+    bad = (songs / TEXT).stat().st_ino
+
+    class Failing(io.FileIO):
+        def readinto(self, buffer: Any) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    plain = Path.open
+
+    def opened(self: Path, *arguments: Any, **named: Any) -> Any:
+        file = plain(self, *arguments, **named)
+        if self != songs / TEXT or os.fstat(file.fileno()).st_ino != bad:
+            return file
+        file.close()
+        return io.BufferedReader(Failing(self))
+
+    monkeypatch.setattr(Path, "open", opened)
+    seen = examine(songs, 3, 24, 8, ".wav")
+    assert seen.problems["text"] == [f"{songs / TEXT}: cannot be read (Input/output error)"]
+    outcome = generate(songs, progress=False)
+    assert outcome.complete and outcome.made == [3] and "cannot be read" in outcome.damaged[0]
+    assert tars(songs) == tars(reference)
+
+
+def test_verify_says_what_it_can_where_a_shard_cannot_be_examined(
+    songs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def examine_(self: Pool, directory: Path, number: int, *rest: Any) -> Future[Examination]:
+        if number != 4:
+            return asked(self, directory, number, *rest)
+        lost: Future[Examination] = Future()
+        lost.set_exception(ToolError("a child process was lost"))
+        return lost
+
+    asked = Pool.examine
+    monkeypatch.setattr(Pool, "examine", examine_)
+    flip_a_byte(songs / "audio/shard-000005.tar")
+    found = verify(songs, processes=1)
+    assert not found.made and found.songs == SONGS - 8
+    assert any("shard 4 cannot be examined: a child" in line for line in found.problems)
+    assert any("shard-000005.tar" in line for line in found.problems)
+
+
+def test_what_a_kill_left_half_written_counts_for_nothing(songs: Path) -> None:
+    durable.temporary(tar_path(songs, "audio", 3)).write_bytes(b"half a tar")
+    durable.temporary(manifest_path(songs, "text", 3)).write_bytes(b"{")
+    durable.temporary(songs / "leases" / "shard-000003.json").write_bytes(b"{")
+    assert verify(songs, processes=1).intact
+    generate(songs, progress=False)
+    assert not list(songs.glob("*/.shard-*")), "and the next worker removes it"
+
+
+def test_a_complete_directory_is_left_alone(songs: Path) -> None:
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in songs.rglob("shard-*")}
+    outcome = generate(songs, progress=False)
+    assert (outcome.complete, outcome.made, outcome.songs) == (True, [], SONGS)
+    after = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in songs.rglob("shard-*")}
+    assert after == before
