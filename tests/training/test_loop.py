@@ -375,3 +375,14 @@ def test_sample_songs_reach_the_outbox_and_change_nothing(configured, uninterrup
     published = [str(path) for path in (tmp_path / "comet").rglob("*")]
     for step in (12, 24):
         assert any(f"sample-{step:06d}" in path for path in published), published
+
+
+def test_it_says_who_trains_and_how_long_before_the_time_is_spent(configured, tmp_path, capsys):
+    train(configured("training.steps=20", "training.checkpoint_every=15"), tmp_path)
+    said = capsys.readouterr().err
+    who = "training in 1 process on cpu, 6 rows a step, float32"
+    much = "20 steps of 144 characters, 2,880 in all"
+    left = "s left; the next checkpoint is due at step 15, in "
+    assert said.index(who) < said.index(much) < said.index(left)
+    train(configured("training.steps=40", "training.checkpoint_every=15"), tmp_path)
+    assert "the last 20 of 40 steps of" in capsys.readouterr().err
