@@ -19,9 +19,9 @@ from reelmill.cluster.cleaning import find_leftovers, remove
 from reelmill.cluster.snapshot import take_snapshot
 from reelmill.cluster.submission import code_directory
 from reelmill.errors import RequestError
+from reelmill.lock import LOCK, held_lock
 from reelmill.runs import newest_intact
 from reelmill.songs.store.leases import Leases, read_leases
-from reelmill.training.lock import LOCK, held_lock
 
 Alive = Callable[[str], subprocess.Popen[str]]
 HOUR = 3600.0
@@ -102,9 +102,7 @@ def test_good_checkpoints_stay(run: Path) -> None:
 
 
 def test_a_living_trainer_keeps_its_temporaries(run: Path, alive: Alive) -> None:
-    trainer = alive(
-        f"from reelmill.training.lock import held_lock\nwith held_lock(pathlib.Path({str(run)!r})):"
-    )
+    trainer = alive(f"from reelmill.lock import held_lock\nwith held_lock(pathlib.Path({str(run)!r})):")
     left = find_leftovers(run, time.time() + HOUR)
     assert "temporary" not in {item.kind for item in left.found}
     assert str(trainer.pid) in left.describe()

@@ -19,7 +19,7 @@ from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.status import run_status, steps_per_second
 from reelmill.cluster.watch import is_done, status
 from reelmill.errors import RequestError
-from reelmill.training.lock import LEASE, LOCK, held_lock
+from reelmill.lock import LEASE, LOCK, held_lock
 from tests.cluster.conftest import Answers
 
 

@@ -7,6 +7,7 @@ import signal
 import pytest
 from training_runs import Trainers, assert_same
 
+from reelmill.lock import LEASE, LOCK
 from reelmill.runs import find_checkpoint, verified
 from reelmill.tracking.metrics import read_metrics
 from reelmill.training import processes
@@ -160,3 +161,19 @@ def test_more_processes_than_rows(tiny, tmp_path):
     results = Trainers(2, tmp_path / "run", tiny("training.batch_size=1")).wait()
     assert all("training.batch_size = 1" in result["message"] for result in results)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_trainer_that_was_taken_for_dead_writes_nothing_more(tiny, tmp_path):
+    """As one that was suspended for longer than others wait, and goes on when another trains."""
+    run = tmp_path / "run"
+    trainers = Trainers(2, run, tiny("training.steps=100000", "training.checkpoint_every=3"))
+    trainers.wait_for_step(7)
+    duration = f"duration={LEASE!r}"
+    (run / "other").write_text(f"filelock/2\npid=7\nhost=elsewhere\nmode=lease\ntoken=a\n{duration}\n")
+    (run / "other").rename(run / LOCK)
+    last = read_metrics(run / "metrics.jsonl")[-1]["step"]
+    first, _ = trainers.wait()
+    assert first["error"] == "IncompleteError"
+    assert "process 7 on elsewhere has taken over" in first["message"]
+    assert read_metrics(run / "metrics.jsonl")[-1]["step"] <= last + 1  # one may have been on its way
+    assert "elsewhere" in (run / LOCK).read_text()

@@ -21,9 +21,9 @@ from reelmill.cluster import queue
 from reelmill.cluster.submission import code_directory, submissions
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.layout import CHECKPOINTS, is_run, is_songs
+from reelmill.lock import live_holder
 from reelmill.room import size_text
 from reelmill.songs.store.leases import read_leases
-from reelmill.training.lock import live_holder
 
 Kind = Literal["lease", "temporary", "code", "damaged"]
 WORDS: dict[Kind, str] = {

@@ -18,7 +18,7 @@ from reelmill.cluster.progress import newest_checkpoint
 from reelmill.cluster.submission import submissions
 from reelmill.errors import DamagedError, RequestError
 from reelmill.layout import STATE, checkpoint_path, is_finished, is_run
-from reelmill.training.lock import live_holder
+from reelmill.lock import live_holder
 
 _RECENT = 20  # records of metrics that the rate is taken from
 

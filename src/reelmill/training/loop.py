@@ -24,6 +24,7 @@ from reelmill.config import Config
 from reelmill.errors import RequestError
 from reelmill.heap import keep_freed_memory
 from reelmill.layout import STATE, TRACKERS, checkpoint_path
+from reelmill.lock import Lock
 from reelmill.model import (
     VOCABULARY,
     WEIGHTS,
@@ -38,7 +39,6 @@ from reelmill.training.batches import Batch, BatchBuilder, MicroBatch
 from reelmill.training.checkpoints import CheckpointWriter, Snapshot, copied
 from reelmill.training.data import TrainingData, initial_model, open_data, prepare_data
 from reelmill.training.exact import ExactSum
-from reelmill.training.lock import RunLock
 from reelmill.training.processes import (
     ELSEWHERE,
     Accelerator,
@@ -72,7 +72,7 @@ def train(config: Config, run: Path, deadline: float | None = None) -> TrainingR
         contextlib.ExitStack() as held,
         advising(run),
     ):
-        locks: list[RunLock] = []  # the main process's
+        locks: list[Lock] = []  # the main process's
 
         def open_run() -> int | None:
             with advising(run):
@@ -108,7 +108,7 @@ class Trainer:
         stop: StopRequest,
         data: TrainingData,
         checkpoint: Checkpoint | None,
-        lock: RunLock | None = None,
+        lock: Lock | None = None,
     ) -> None:
         self.config, self.settings = config, config.training
         self.run, self.accelerator, self.stop = run, accelerator, stop

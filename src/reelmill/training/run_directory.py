@@ -14,10 +14,10 @@ from reelmill.config import Config
 from reelmill.durable import FullDiskError
 from reelmill.errors import DamagedError, RequestError
 from reelmill.layout import CHECKPOINTS, CONFIG, STATE, checkpoint_path, is_run, is_songs
+from reelmill.lock import Lock, held_lock
 from reelmill.room import free_bytes, size_text
 from reelmill.runs import checkpoint_steps
 from reelmill.training.checkpoints import clean_temporaries
-from reelmill.training.lock import RunLock, held_lock
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _SECTIONS = ("corpus", "model", "training")
 
 
 @contextlib.contextmanager
-def opened_run(config: Config, run: Path) -> Iterator[RunLock]:
+def opened_run(config: Config, run: Path) -> Iterator[Lock]:
     """Hold ``run`` for training with ``config``, which is written into it; yield its lock.
 
     RequestError if it is something else than a run, in use, or was trained with settings that mean something

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from reelmill.errors import DamagedError
 from reelmill.layout import METRICS
-from reelmill.songs.store.lock import exclusive
+from reelmill.lock import exclusive
 from reelmill.songs.store.manifest import KINDS, Kind, Manifest, read_manifest, shard_numbers
 from reelmill.songs.store.plan import Plan, read_plan
 from reelmill.songs.store.song import TIERS
@@ -56,7 +56,7 @@ class Figures:
             self._read_manifests(kind, plan)
         if len(self._read) == self._logged:
             return []
-        with exclusive(self.directory / f".{METRICS}.lock"):
+        with exclusive(self.directory / f".{METRICS}.lease"):
             new = self._append(plan)
         self._logged = len(self._read)
         return new

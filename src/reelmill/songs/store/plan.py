@@ -23,13 +23,13 @@ from reelmill.audio.settings import AudioSettings
 from reelmill.config import Config
 from reelmill.errors import DamagedError, RequestError
 from reelmill.layout import PLAN
+from reelmill.lock import exclusive
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.settings import compute_keys
 from reelmill.songs.settings import SongsSettings
-from reelmill.songs.store.lock import exclusive
 from reelmill.tracking.settings import TrackingSettings
 
-_LOCK = f".{PLAN}.lock"
+_LOCK = ".plan.lease"
 SECTIONS = ("sampling", "audio", "songs")
 _VERSION = 1
 

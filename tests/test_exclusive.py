@@ -1,7 +1,6 @@
-"""One at a time, with the kernel's locks and on disks that have none."""
+"""One at a time, whatever the disk has of locks and links."""
 
 import errno
-import fcntl
 import multiprocessing
 import os
 import time
@@ -10,26 +9,11 @@ from typing import Any
 
 import pytest
 
-from reelmill.songs.store import lock
-from reelmill.songs.store.lock import exclusive
+from reelmill.lock import exclusive
 from reelmill.songs.store.plan import create_plan
 from tests.songs.store.test_plan import PLAN, grow_at_once
 
 PROCESSES, TURNS = 4, 40
-
-
-@pytest.fixture(params=["flock", "ENOSYS", "EOPNOTSUPP", "ENOLCK"])
-def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system whose locks work, or fail as ``request.param`` says."""
-    if request.param != "flock":
-        no_locks(monkeypatch, request.param)
-
-
-def no_locks(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    def flock(*_: object) -> None:
-        raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
-
-    monkeypatch.setattr(fcntl, "flock", flock)
 
 
 def _count(path: Path, barrier: Any) -> None:
@@ -41,7 +25,7 @@ def _count(path: Path, barrier: Any) -> None:
             path.write_text(str(value + 1))
 
 
-def test_no_turn_is_lost(tmp_path: Path, disk: None) -> None:
+def test_no_turn_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "count"
     path.write_text("0")
     context = multiprocessing.get_context("fork")
@@ -53,7 +37,7 @@ def test_no_turn_is_lost(tmp_path: Path, disk: None) -> None:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0] * PROCESSES
     assert int(path.read_text()) == PROCESSES * TURNS
-    assert len(list(tmp_path.glob(".lock*"))) <= 2, "and no heap of locks is left"
+    assert not list(tmp_path.glob(".lock*")), "and no lock is left"
 
 
 def _die(path: Path) -> None:
@@ -61,8 +45,7 @@ def _die(path: Path) -> None:
         os._exit(9)
 
 
-def test_a_dead_holder_is_outlived(tmp_path: Path, disk: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "PATIENCE", 0.5)
+def test_a_dead_holder_is_outlived(tmp_path: Path) -> None:
     holder = multiprocessing.get_context("fork").Process(target=_die, args=(tmp_path / ".lock",))
     holder.start()
     holder.join()
@@ -72,17 +55,13 @@ def test_a_dead_holder_is_outlived(tmp_path: Path, disk: None, monkeypatch: pyte
             pass
 
 
-def test_an_error_inside_gives_it_back(tmp_path: Path, disk: None) -> None:
+def test_an_error_inside_gives_it_back(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), exclusive(tmp_path / ".lock"):
             raise ZeroDivisionError
 
 
-def test_a_plan_grows_where_there_are_neither_locks_nor_links(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    no_locks(monkeypatch, "ENOSYS")
-
+def test_a_plan_grows_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def link(*_: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
