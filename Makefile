@@ -38,7 +38,7 @@ lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## The figures of the README, each beside what it is compared with, in one run
+bench: $(READY)  ## The figures of docs/benchmarks.md, each beside what it is compared with, in one run
 	$(BIN)/python tests/benchmarks/run.py
 
 bench-corpora: $(READY)  ## 100,000 songs without sound and 5,000 with it (50 GB): what they take and what comes out

@@ -71,13 +71,14 @@ def run_block(words: str, document: Path, directory: Path, cache: Path) -> str:
     return done.stdout
 
 
-def test_the_readme_opens_songs_as_written(collected: Path, tmp_path: Path) -> None:
-    printed = run_block("open_songs", ROOT / "README.md", collected.parents[1], tmp_path)
+@pytest.mark.parametrize("page", ["README.md", "docs/songs.md"])
+def test_the_pages_open_songs_as_written(collected: Path, tmp_path: Path, page: str) -> None:
+    printed = run_block("open_songs", ROOT / page, collected.parents[1], tmp_path)
     assert "X:1\nT:Reel" in printed and "8000" in printed and "4/4 " in printed
 
 
-def test_the_readme_opens_sound_as_written(collected: Path, tmp_path: Path, with_audio_extra: None) -> None:
-    assert "8000" in run_block("audio/*.tar", ROOT / "README.md", collected.parents[1], tmp_path)
+def test_the_page_opens_sound_as_written(collected: Path, tmp_path: Path, with_audio_extra: None) -> None:
+    assert "8000" in run_block("audio/*.tar", ROOT / "docs/songs.md", collected.parents[1], tmp_path)
 
 
 def test_the_card_opens_songs_as_written(collected: Path, tmp_path: Path) -> None:
