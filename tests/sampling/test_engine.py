@@ -14,10 +14,10 @@ from reelmill.sampling import cell
 from reelmill.sampling import engine as engine_module
 from reelmill.sampling.cell import SamplingCell
 from reelmill.sampling.engine import Attempt, Engine, Sampled
-from reelmill.sampling.gates import turn_by_pytorch
+from reelmill.sampling.kernels.gates import turn_by_pytorch
+from reelmill.sampling.kernels.streams import blocks_by_pytorch
 from reelmill.sampling.reference import sample
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.sampling.streams import blocks_by_pytorch
 from reelmill.training.settings import ModelSettings
 
 SETTINGS = SamplingSettings(max_length=120)
@@ -117,7 +117,7 @@ def test_a_stride_can_be_replayed(
 
     So a decision taken in Python, a tensor made anew or a look at a value would change songs here as well.
     """
-    monkeypatch.setattr(cell, "turn", turn_by_pytorch)  # as on CUDA: no trace sees machine code
+    monkeypatch.setattr(cell, "turn", turn_by_pytorch)  # as on CUDA: no trace sees compiled loops
     monkeypatch.setattr(engine_module, "blocks", blocks_by_pytorch)
     settings = dataclasses.replace(SETTINGS, slots=40, precision="bfloat16", **warp)
     traces = []

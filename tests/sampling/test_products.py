@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from reelmill.machine_code import processor_has
-from reelmill.sampling import avx2
-from reelmill.sampling.products import LEVELS, MINIMUM_ROWS, int8_weight, levels, product
+from reelmill.compiled import processor_has
+from reelmill.sampling.kernels import avx2
+from reelmill.sampling.kernels.levels import LEVELS
+from reelmill.sampling.products import MINIMUM_ROWS, int8_weight, product
 
 PRECISIONS = ["float32", "bfloat16", "int8"]
 
@@ -70,10 +71,3 @@ def test_int8_weights_are_near_enough() -> None:
     low, scale = int8_weight(weight)
     assert ((low * scale[:, None] - weight).abs() <= scale[:, None] / 2 * 1.0001).all()
     assert (scale * 127 / weight.abs().amax(dim=1)).mean() < 1.1
-
-
-def test_levels_are_the_nearest() -> None:
-    state = torch.cat([torch.linspace(-1, 1, 4096), torch.arange(-64, 64) / 64.0, torch.tensor([1.0] * 32)])
-    assert torch.equal(levels(state[None])[0], torch.round(state * LEVELS).add(LEVELS).to(torch.uint8))
-    with pytest.raises(ValueError, match="a multiple of 32"):
-        levels(torch.zeros(3, 5))

@@ -24,7 +24,7 @@ from torch.nn.functional import pad
 
 from reelmill.corpus.vocabulary import START
 from reelmill.model import TrainedModel
-from reelmill.sampling.gates import turn, turn_by_pytorch
+from reelmill.sampling.kernels.gates import turn, turn_by_pytorch
 from reelmill.sampling.products import Product, in_blocks, product
 
 _VECTOR = 64  # elements; more than any processor's vector loop takes at a time

@@ -23,12 +23,12 @@ from reelmill.corpus.vocabulary import END, START
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
 from reelmill.sampling.cell import SamplingCell
+from reelmill.sampling.kernels.choice import choose, probabilities
+from reelmill.sampling.kernels.streams import blocks
 from reelmill.sampling.products import padded_rows
 from reelmill.sampling.replay import replayable
 from reelmill.sampling.rows import Rows
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.sampling.streams import blocks
-from reelmill.sampling.warpers import choose, probabilities
 
 _BLOCK = 32  # characters for which random numbers are drawn at once
 # Characters between two looks at what has finished. Looks cost more than the few characters that a finished

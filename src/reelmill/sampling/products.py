@@ -8,21 +8,16 @@ On CUDA the library may choose another kernel for any number of rows, so there e
 ``CUDA_ROWS`` rows, as many times as it takes.
 """
 
-import functools
 from collections.abc import Callable
 
 import torch
-from llvmlite import ir
 
 from reelmill.errors import RequestError
-from reelmill.machine_code import FLOATS, INTEGERS, LANES, ROUNDING, Code, floats, number
-from reelmill.sampling import avx2
+from reelmill.sampling.kernels import avx2
+from reelmill.sampling.kernels.levels import LEVELS, levels
 
 MINIMUM_ROWS = 32
 CUDA_ROWS = 1024
-LEVELS = 32
-"""Of int8's state on each side of 0."""
-_STEP = avx2.INPUTS  # numbers at a time
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 """From float32 [rows, inputs], values in [-1, 1], to float32 [rows, outputs]."""
@@ -69,31 +64,6 @@ def _int8_product(weight: torch.Tensor) -> Product:
     multiplier = avx2.multiplier if avx2.usable() else library_multiplier
     multiply = multiplier(low, scale / LEVELS, LEVELS)
     return lambda x: multiply(levels(x))
-
-
-def levels(x: torch.Tensor) -> torch.Tensor:
-    """``x``, float32 [rows, inputs] in [-1, 1], in steps of 1 / ``LEVELS`` from -1 on, rounded half to even:
-    uint8.
-    """
-    x, result = x.contiguous(), torch.empty(x.shape, dtype=torch.uint8)
-    if x.numel() % _STEP:
-        raise ValueError(f"{list(x.shape)}: a multiple of {_STEP} numbers is needed")
-    _to_levels()(x, result, x.numel())
-    return result
-
-
-@functools.cache
-def _to_levels() -> Callable[..., None]:
-    code = Code(places=2, numbers=1)
-    builder, (x, result, count) = code.builder, code.arguments
-    with code.loop(count, _STEP) as along:
-        for start in range(0, _STEP, LANES):
-            at = builder.add(along.at, number(start))
-            value = code.load(code.at(x, builder.mul(at, number(4))), FLOATS)
-            shifted = builder.fadd(builder.fmul(value, floats(LEVELS)), floats(ROUNDING + LEVELS))
-            integer = builder.bitcast(shifted, INTEGERS)
-            code.store(builder.trunc(integer, ir.VectorType(ir.IntType(8), LANES)), code.at(result, at))
-    return code.finished()
 
 
 def int8_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,9 +9,9 @@ import torch
 from reelmill.corpus.vocabulary import END, START
 from reelmill.model import TrainedModel
 from reelmill.sampling.engine import Attempt, Sampled
+from reelmill.sampling.kernels.choice import choose, probabilities
+from reelmill.sampling.kernels.streams import uniforms
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.sampling.streams import uniforms
-from reelmill.sampling.warpers import choose, probabilities
 
 
 @torch.inference_mode()

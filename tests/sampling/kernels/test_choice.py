@@ -2,8 +2,8 @@
 
 import torch
 
+from reelmill.sampling.kernels.choice import choose, probabilities
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.sampling.warpers import choose, probabilities
 
 P = torch.tensor([[0.05, 0.5, 0.1, 0.3, 0.05], [0.96, 0.01, 0.01, 0.01, 0.01]])
 LOGITS = P.log()
