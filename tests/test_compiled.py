@@ -20,15 +20,17 @@ NEEDED = {"x86-64": [], "haswell": ["avx2", "fma"]}
 def digests() -> dict[str, str]:
     """What each loop makes of the same numbers, some of them special."""
     from reelmill.audio import pcm
-    from reelmill.sampling.kernels import gates, levels, streams
+    from reelmill.sampling.kernels import choice, gates, levels, streams
+    from reelmill.sampling.settings import SamplingSettings
 
     generator = np.random.default_rng(1)
-    product, table, hidden, cell = (
+    product, table, hidden, cell, logits = (
         torch.from_numpy((generator.standard_normal(shape) * 20).astype(np.float32))
-        for shape in ((5, 256), (3, 256), (5, 64), (5, 64))
+        for shape in ((5, 256), (3, 256), (5, 64), (5, 64), (300, 83))
     )
     product[0, :8] = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, -0.0, 88.0, -88.0, 1e-40])
-    songs = torch.arange(300)
+    songs, uniforms = torch.arange(300), torch.from_numpy(generator.random(300, np.float32))
+    warped = SamplingSettings(temperature=0.7, top_k=20, top_p=0.9, min_p=0.01)
     samples = generator.uniform(-1, 1, 4097).astype(np.float32)
     integers = np.zeros(4097, np.int16)
     gates.turn(product, table, torch.from_numpy(generator.integers(3, size=5)), hidden, cell)
@@ -37,6 +39,8 @@ def digests() -> dict[str, str]:
         "hidden": hidden.numpy(),
         "cell": cell.numpy(),
         "levels": levels.levels(torch.from_numpy(samples)).numpy(),
+        "chosen": choice.choose(logits, uniforms, SamplingSettings()).numpy(),
+        "chosen of some": choice.choose(logits, uniforms, warped).numpy(),
         "random numbers": streams.blocks(7, songs, songs, songs, 33).numpy(),
         "peak": np.float64(pcm.peak(samples)),
         "16 bits": integers,

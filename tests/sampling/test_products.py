@@ -71,3 +71,14 @@ def test_int8_weights_are_near_enough() -> None:
     low, scale = int8_weight(weight)
     assert ((low * scale[:, None] - weight).abs() <= scale[:, None] / 2 * 1.0001).all()
     assert (scale * 127 / weight.abs().amax(dim=1)).mean() < 1.1
+
+
+def test_the_order_of_weights_in_a_group_leaves_their_scale_as_it_is() -> None:
+    """Sums of weights decide it; those of floats would depend on the processor's vectors."""
+    generator = torch.Generator().manual_seed(6)
+    weight = torch.rand(512, 256, generator=generator) + 1.0  # all of one sign: their sums have no room
+    quads = weight.reshape(512, 256 // avx2.INPUTS, avx2.GROUP, 4)
+    order = torch.randperm(avx2.GROUP, generator=generator)
+    _, scale = int8_weight(weight)
+    assert torch.equal(int8_weight(quads[:, :, order].reshape(512, 256))[1], scale)
+    assert (scale > weight.abs().amax(dim=1) / 127).all()

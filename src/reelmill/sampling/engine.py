@@ -23,7 +23,7 @@ from reelmill.corpus.vocabulary import END, START
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
 from reelmill.sampling.cell import SamplingCell
-from reelmill.sampling.kernels.choice import choose, probabilities
+from reelmill.sampling.kernels.choice import MOST_CHARACTERS, choose
 from reelmill.sampling.kernels.streams import blocks
 from reelmill.sampling.products import padded_rows
 from reelmill.sampling.replay import replayable
@@ -59,6 +59,10 @@ class Engine:
     """Samples attempts in ``settings.slots`` slots."""
 
     def __init__(self, model: TrainedModel, settings: SamplingSettings, seed: int) -> None:
+        if model.vocabulary.size > MOST_CHARACTERS:
+            raise RequestError(
+                f"a vocabulary of {model.vocabulary.size} characters: the most is {MOST_CHARACTERS}"
+            )
         self.settings = settings
         self.seed = seed
         self.device = sampling_device(settings)
@@ -120,7 +124,7 @@ class Engine:
         if self._column == self._block:
             self._draw(slice(None), 0)
             self._column = 0
-        chosen = choose(probabilities(logits, self.settings), rows.uniforms[:, self._column])
+        chosen = choose(logits, rows.uniforms[:, self._column], self.settings)
         self._column += 1
         place = rows.position.clamp(max=self.settings.max_length - 1)
         if self._prompted:

@@ -4,6 +4,9 @@ In all three precisions a row of the result is a function of that row of ``x`` a
 there are at least ``MINIMUM_ROWS`` rows: below that the libraries switch to other kernels, which round
 otherwise. The engine pads to it; ``tests/sampling/test_products.py`` holds the libraries to it.
 
+In int8 it is the same function on every processor and by every library, for its sums are of integers. In
+float32 and bfloat16 the order of sums, and so their rounding, is the library's and the processor's.
+
 On CUDA the library may choose another kernel for any number of rows, so there every product is of exactly
 ``CUDA_ROWS`` rows, as many times as it takes.
 """
@@ -13,11 +16,13 @@ from collections.abc import Callable
 import torch
 
 from reelmill.errors import RequestError
+from reelmill.sampling.exact import exponent
 from reelmill.sampling.kernels import avx2
 from reelmill.sampling.kernels.levels import LEVELS, levels
 
 MINIMUM_ROWS = 32
 CUDA_ROWS = 1024
+_WEIGHT_BITS = 20  # of a weight while its scale is found: a float32 has every sum of a group's sixteen
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 """From float32 [rows, inputs], values in [-1, 1], to float32 [rows, outputs]."""
@@ -73,14 +78,15 @@ def int8_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     kernel those of a group. So few levels of the state leave room for most weights as they are (of a trained
     model a tenth of the outputs gets coarser ones, by a tenth), and every processor comes to the same sums.
     """
-    groups = weight.reshape(len(weight), -1, avx2.GROUP, 2, 2)  # outputs, groups, quads, halves, pairs
-    positive, negative = (part.clamp_min(0).sum(dim=(2, 4)).amax(dim=1) for part in (groups, -groups))
+    # Integers, for sums of other floats would depend on the processor's vectors, and so would scales.
+    unit = 2.0 ** (_WEIGHT_BITS - exponent(weight))
+    integers = torch.round(weight * unit)
+    groups = integers.reshape(len(weight), -1, avx2.GROUP, 2, 2)  # outputs, groups, quads, halves, pairs
+    positive, negative = (part.clamp_min(0).sum(dim=(2, 4)).amax(dim=(1, 2)) for part in (groups, -groups))
     # The levels are 0 to twice the zero's, and rounding adds up to half a step to each weight of a group.
     room = (2**15 - 1) // (2 * LEVELS) - avx2.GROUP
-    scale = torch.maximum(
-        weight.abs().amax(dim=1) / 127, torch.maximum(positive, negative).amax(dim=1) / room
-    )
-    scale = scale.clamp_min(1e-12)
+    scale = torch.maximum(integers.abs().amax(dim=1) / 127, torch.maximum(positive, negative) / room)
+    scale = (scale / unit).clamp_min(1e-12)
     return torch.round(weight / scale[:, None]).to(torch.int8), scale
 
 
