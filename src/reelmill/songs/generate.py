@@ -13,6 +13,7 @@ from reelmill.errors import DamagedError, RequestError
 from reelmill.layout import is_run
 from reelmill.model import TrainedModel
 from reelmill.songs.keepsake import keep_model, kept_model, model_hash
+from reelmill.songs.machine import require_edition
 from reelmill.songs.outcome import Outcome
 from reelmill.songs.plan import Plan, create_plan, grow_plan, plan_path, read_plan, require_equal
 from reelmill.songs.produce import produce
@@ -181,7 +182,10 @@ def _wanted(plan: Plan, config: Config, songs: int | None, seed: int | None) -> 
 
 def _agree(directory: Path, plan: Plan, wanted: Plan) -> Plan:
     require_equal(directory, plan, wanted)
-    return grow_plan(directory, songs=wanted.songs) if wanted.songs > plan.songs else plan
+    if wanted.songs <= plan.songs:
+        return plan
+    require_edition(directory, plan)
+    return grow_plan(directory, songs=wanted.songs)
 
 
 def _kept_or_copied(directory: Path, plan: Plan) -> TrainedModel:
