@@ -14,10 +14,11 @@ from reelmill.sampling import cell
 from reelmill.sampling import engine as engine_module
 from reelmill.sampling.cell import SamplingCell
 from reelmill.sampling.engine import Attempt, Engine, Sampled
-from reelmill.sampling.gates import turn_by_pytorch
+from reelmill.sampling.kernels.choice import MOST_CHARACTERS, choose_by_pytorch
+from reelmill.sampling.kernels.gates import turn_by_pytorch
+from reelmill.sampling.kernels.streams import blocks_by_pytorch
 from reelmill.sampling.reference import sample
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.sampling.streams import blocks_by_pytorch
 from reelmill.training.settings import ModelSettings
 
 SETTINGS = SamplingSettings(max_length=120)
@@ -117,8 +118,9 @@ def test_a_stride_can_be_replayed(
 
     So a decision taken in Python, a tensor made anew or a look at a value would change songs here as well.
     """
-    monkeypatch.setattr(cell, "turn", turn_by_pytorch)  # as on CUDA: no trace sees machine code
+    monkeypatch.setattr(cell, "turn", turn_by_pytorch)  # as on CUDA: no trace sees compiled loops
     monkeypatch.setattr(engine_module, "blocks", blocks_by_pytorch)
+    monkeypatch.setattr(engine_module, "choose", choose_by_pytorch)
     settings = dataclasses.replace(SETTINGS, slots=40, precision="bfloat16", **warp)
     traces = []
 
@@ -178,6 +180,14 @@ def test_all_tensors_of_a_stride_are_on_its_device(
         engine._place()
         engine._advance_stride()
     assert engine._rows.current.shape == (2048,) and engine._rows.current.is_meta
+
+
+def test_more_characters_than_their_weights_can_be_summed_for_are_refused() -> None:
+    vocabulary = Vocabulary([chr(0x10000 + index) for index in range(MOST_CHARACTERS)])
+    settings = ModelSettings(embedding_size=1, hidden_size=1)
+    model = TrainedModel(new_network(settings, vocabulary.size, seed=3), vocabulary, settings)
+    with pytest.raises(RequestError, match=f"{vocabulary.size} characters: the most is {MOST_CHARACTERS}"):
+        Engine(model, SETTINGS, seed=0)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

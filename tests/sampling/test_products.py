@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from reelmill.machine_code import processor_has
-from reelmill.sampling import avx2
-from reelmill.sampling.products import LEVELS, MINIMUM_ROWS, int8_weight, levels, product
+from reelmill.compiled import processor_has
+from reelmill.sampling.kernels import avx2
+from reelmill.sampling.kernels.levels import LEVELS
+from reelmill.sampling.products import MINIMUM_ROWS, int8_weight, product
 
 PRECISIONS = ["float32", "bfloat16", "int8"]
 
@@ -72,8 +73,12 @@ def test_int8_weights_are_near_enough() -> None:
     assert (scale * 127 / weight.abs().amax(dim=1)).mean() < 1.1
 
 
-def test_levels_are_the_nearest() -> None:
-    state = torch.cat([torch.linspace(-1, 1, 4096), torch.arange(-64, 64) / 64.0, torch.tensor([1.0] * 32)])
-    assert torch.equal(levels(state[None])[0], torch.round(state * LEVELS).add(LEVELS).to(torch.uint8))
-    with pytest.raises(ValueError, match="a multiple of 32"):
-        levels(torch.zeros(3, 5))
+def test_the_order_of_weights_in_a_group_leaves_their_scale_as_it_is() -> None:
+    """Sums of weights decide it; those of floats would depend on the processor's vectors."""
+    generator = torch.Generator().manual_seed(6)
+    weight = torch.rand(512, 256, generator=generator) + 1.0  # all of one sign: their sums have no room
+    quads = weight.reshape(512, 256 // avx2.INPUTS, avx2.GROUP, 4)
+    order = torch.randperm(avx2.GROUP, generator=generator)
+    _, scale = int8_weight(weight)
+    assert torch.equal(int8_weight(quads[:, :, order].reshape(512, 256))[1], scale)
+    assert (scale > weight.abs().amax(dim=1) / 127).all()

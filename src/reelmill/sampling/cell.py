@@ -11,6 +11,9 @@ PyTorch's functions round an element otherwise when it falls into the remainder 
 keep every element out of it, so that a row's bits do not depend on the number of rows or threads: the hidden
 size is padded to whole vectors, and a step runs on one thread (several threads cut a tensor anywhere). More
 processors are used by more processes.
+
+In int8 every sum is of integers (``products``, ``exact``) and the gates are multiplications, additions and
+divisions, so logits are the same bits on every processor. In float32 and bfloat16 they follow the processor.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from torch.nn.functional import pad
 
 from reelmill.corpus.vocabulary import START
 from reelmill.model import TrainedModel
-from reelmill.sampling.gates import turn, turn_by_pytorch
+from reelmill.sampling.exact import exact_linear, exponent
+from reelmill.sampling.kernels.gates import turn, turn_by_pytorch
 from reelmill.sampling.products import Product, in_blocks, product
 
 _VECTOR = 64  # elements; more than any processor's vector loop takes at a time
@@ -43,10 +47,10 @@ class SamplingCell:
         with torch.inference_mode(), one_thread():
             first = self._layer(network.layers[0])
             embedding = network.embedding.weight.float()
-            table = embedding @ first["weight_ih_l0"].t() + _bias(first)
+            gates = exact_linear(first["weight_ih_l0"], _bias(first), exponent(embedding))
             self._products: list[Product] = []
             # What is added to each layer's product: a line for each character, or one for all.
-            self._tables = [table.to(device).contiguous()]  # each float32 [lines, 4 × hidden]
+            self._tables = [gates(embedding).to(device)]  # each float32 [lines, 4 × hidden]
             for index, module in enumerate(network.layers):
                 layer = self._layer(module)
                 recurrent = self._padded(layer["weight_hh_l0"], 1)
@@ -56,17 +60,8 @@ class SamplingCell:
                     weight = torch.cat([self._padded(layer["weight_ih_l0"], 1), recurrent], dim=1)
                     self._tables.append(_bias(layer)[None].to(device))
                 self._products.append(product(weight.to(device), precision))
-            # The output layer stays in float32: it is 2 % of the work and all of the distribution.
-            # Its columns are padded as well: a sixth less time, whatever the vocabulary.
             self._characters = len(network.output.bias)
-            more = -self._characters % _COLUMNS
-            output = pad(self._padded(network.output.weight.float(), 1), (0, 0, 0, more))
-            bias = pad(network.output.bias.float(), (0, more)).clone()
-            bias[START] = -torch.inf  # the start mark begins a song and never stands in one
-            self._output, self._output_bias = output.t().contiguous().to(device), bias.to(device)
-            self._logits = in_blocks(
-                lambda hidden: torch.addmm(self._output_bias, hidden, self._output), device
-            )
+            self._logits = in_blocks(self._output_layer(network.output, precision, device), device)
 
     def step(self, characters: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor) -> torch.Tensor:
         """Logits float32 [rows, vocabulary] after ``characters`` int64 [rows].
@@ -83,6 +78,20 @@ class SamplingCell:
                 gates = self._products[index](state)
                 self._turn(gates, self._tables[index], lines, hidden[index], cell[index])
             return self._logits(hidden[-1])[:, : self._characters]
+
+    def _output_layer(self, layer: nn.Linear, precision: str, device: torch.device) -> Product:
+        """Logits of hidden states: in no fewer bits than float32's, for it is 2 % of the work and all of the
+        distribution.
+        """
+        # Columns are padded as well: a sixth less time, whatever the vocabulary.
+        more = -self._characters % _COLUMNS
+        weight = pad(self._padded(layer.weight.float(), 1), (0, 0, 0, more)).to(device)
+        bias = pad(layer.bias.float(), (0, more)).to(device)
+        bias[START] = -torch.inf  # the start mark begins a song and never stands in one
+        if precision == "int8":
+            return exact_linear(weight, bias, integer_bits=0)
+        columns = weight.t().contiguous()
+        return lambda hidden: torch.addmm(bias, hidden, columns)
 
     def _layer(self, lstm: nn.Module) -> dict[str, torch.Tensor]:
         """A layer's parameters in float32, each of the four gates padded to the padded size."""

@@ -23,12 +23,15 @@ from reelmill.corpus.vocabulary import END, START
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
 from reelmill.sampling.cell import SamplingCell
+from reelmill.sampling.kernels.choice import MOST_CHARACTERS, choose
+from reelmill.sampling.kernels.streams import blocks
 from reelmill.sampling.products import padded_rows
 from reelmill.sampling.replay import replayable
 from reelmill.sampling.rows import Rows
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.sampling.streams import blocks
-from reelmill.sampling.warpers import choose, probabilities
+
+EDITION = "2"
+"""Raised whenever an attempt becomes another text than it did in the edition before."""
 
 _BLOCK = 32  # characters for which random numbers are drawn at once
 # Characters between two looks at what has finished. Looks cost more than the few characters that a finished
@@ -59,6 +62,10 @@ class Engine:
     """Samples attempts in ``settings.slots`` slots."""
 
     def __init__(self, model: TrainedModel, settings: SamplingSettings, seed: int) -> None:
+        if model.vocabulary.size > MOST_CHARACTERS:
+            raise RequestError(
+                f"a vocabulary of {model.vocabulary.size} characters: the most is {MOST_CHARACTERS}"
+            )
         self.settings = settings
         self.seed = seed
         self.device = sampling_device(settings)
@@ -120,7 +127,7 @@ class Engine:
         if self._column == self._block:
             self._draw(slice(None), 0)
             self._column = 0
-        chosen = choose(probabilities(logits, self.settings), rows.uniforms[:, self._column])
+        chosen = choose(logits, rows.uniforms[:, self._column], self.settings)
         self._column += 1
         place = rows.position.clamp(max=self.settings.max_length - 1)
         if self._prompted:

@@ -4,25 +4,25 @@ In all three precisions a row of the result is a function of that row of ``x`` a
 there are at least ``MINIMUM_ROWS`` rows: below that the libraries switch to other kernels, which round
 otherwise. The engine pads to it; ``tests/sampling/test_products.py`` holds the libraries to it.
 
+In int8 it is the same function on every processor and by every library, for its sums are of integers. In
+float32 and bfloat16 the order of sums, and so their rounding, is the library's and the processor's.
+
 On CUDA the library may choose another kernel for any number of rows, so there every product is of exactly
 ``CUDA_ROWS`` rows, as many times as it takes.
 """
 
-import functools
 from collections.abc import Callable
 
 import torch
-from llvmlite import ir
 
 from reelmill.errors import RequestError
-from reelmill.machine_code import FLOATS, INTEGERS, LANES, ROUNDING, Code, floats, number
-from reelmill.sampling import avx2
+from reelmill.sampling.exact import exponent
+from reelmill.sampling.kernels import avx2
+from reelmill.sampling.kernels.levels import LEVELS, levels
 
 MINIMUM_ROWS = 32
 CUDA_ROWS = 1024
-LEVELS = 32
-"""Of int8's state on each side of 0."""
-_STEP = avx2.INPUTS  # numbers at a time
+_WEIGHT_BITS = 20  # of a weight while its scale is found: a float32 has every sum of a group's sixteen
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 """From float32 [rows, inputs], values in [-1, 1], to float32 [rows, outputs]."""
@@ -71,31 +71,6 @@ def _int8_product(weight: torch.Tensor) -> Product:
     return lambda x: multiply(levels(x))
 
 
-def levels(x: torch.Tensor) -> torch.Tensor:
-    """``x``, float32 [rows, inputs] in [-1, 1], in steps of 1 / ``LEVELS`` from -1 on, rounded half to even:
-    uint8.
-    """
-    x, result = x.contiguous(), torch.empty(x.shape, dtype=torch.uint8)
-    if x.numel() % _STEP:
-        raise ValueError(f"{list(x.shape)}: a multiple of {_STEP} numbers is needed")
-    _to_levels()(x, result, x.numel())
-    return result
-
-
-@functools.cache
-def _to_levels() -> Callable[..., None]:
-    code = Code(places=2, numbers=1)
-    builder, (x, result, count) = code.builder, code.arguments
-    with code.loop(count, _STEP) as along:
-        for start in range(0, _STEP, LANES):
-            at = builder.add(along.at, number(start))
-            value = code.load(code.at(x, builder.mul(at, number(4))), FLOATS)
-            shifted = builder.fadd(builder.fmul(value, floats(LEVELS)), floats(ROUNDING + LEVELS))
-            integer = builder.bitcast(shifted, INTEGERS)
-            code.store(builder.trunc(integer, ir.VectorType(ir.IntType(8), LANES)), code.at(result, at))
-    return code.finished()
-
-
 def int8_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """``weight``, float32 [outputs, inputs], as int8, and what a step of it is worth, float32 [outputs].
 
@@ -103,14 +78,15 @@ def int8_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     kernel those of a group. So few levels of the state leave room for most weights as they are (of a trained
     model a tenth of the outputs gets coarser ones, by a tenth), and every processor comes to the same sums.
     """
-    groups = weight.reshape(len(weight), -1, avx2.GROUP, 2, 2)  # outputs, groups, quads, halves, pairs
-    positive, negative = (part.clamp_min(0).sum(dim=(2, 4)).amax(dim=1) for part in (groups, -groups))
+    # Integers, for sums of other floats would depend on the processor's vectors, and so would scales.
+    unit = 2.0 ** (_WEIGHT_BITS - exponent(weight))
+    integers = torch.round(weight * unit)
+    groups = integers.reshape(len(weight), -1, avx2.GROUP, 2, 2)  # outputs, groups, quads, halves, pairs
+    positive, negative = (part.clamp_min(0).sum(dim=(2, 4)).amax(dim=(1, 2)) for part in (groups, -groups))
     # The levels are 0 to twice the zero's, and rounding adds up to half a step to each weight of a group.
     room = (2**15 - 1) // (2 * LEVELS) - avx2.GROUP
-    scale = torch.maximum(
-        weight.abs().amax(dim=1) / 127, torch.maximum(positive, negative).amax(dim=1) / room
-    )
-    scale = scale.clamp_min(1e-12)
+    scale = torch.maximum(integers.abs().amax(dim=1) / 127, torch.maximum(positive, negative) / room)
+    scale = (scale / unit).clamp_min(1e-12)
     return torch.round(weight / scale[:, None]).to(torch.int8), scale
 
 

@@ -9,9 +9,9 @@ import torch
 from reelmill.corpus.vocabulary import END, START
 from reelmill.model import TrainedModel
 from reelmill.sampling.engine import Attempt, Sampled
+from reelmill.sampling.kernels.choice import choose
+from reelmill.sampling.kernels.streams import uniforms
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.sampling.streams import uniforms
-from reelmill.sampling.warpers import choose, probabilities
 
 
 @torch.inference_mode()
@@ -27,7 +27,7 @@ def sample(model: TrainedModel, settings: SamplingSettings, seed: int, attempt: 
         logits = logits[:, -1].cpu()
         logits[:, START] = -torch.inf
         uniform = uniforms(seed, song, number, torch.tensor([len(chosen)]))
-        current = int(choose(probabilities(logits, settings), uniform))
+        current = int(choose(logits, uniform, settings))
         if len(chosen) < len(prompt):
             current = prompt[len(chosen)]
         if current == END:

@@ -127,7 +127,14 @@ def test_another_model_is_refused(songs: Path, model: TrainedModel, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("half", "key"),
-    [("text", "numbers"), ("text", "midi"), ("text", "abc2midi"), ("audio", "sound"), ("audio", "soundfont")],
+    [
+        ("text", "numbers"),
+        ("text", "characters"),
+        ("text", "midi"),
+        ("text", "abc2midi"),
+        ("audio", "sound"),
+        ("audio", "soundfont"),
+    ],
 )
 def test_a_machine_that_would_make_other_bytes_is_refused(songs: Path, half: str, key: str) -> None:
     data = json.loads(plan_path(songs).read_text())
@@ -174,6 +181,34 @@ def test_another_version_but_the_same_bytes_is_a_warning(
     with caplog.at_level(logging.WARNING):
         assert generate(songs, progress=False).complete
     assert "the same bytes, but torch is '1.2.3'" in caplog.text
+
+
+def test_float32_on_another_processor_is_said_not_to_be_sure(
+    songs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = json.loads(plan_path(songs).read_text())
+    data["fingerprint"]["text"]["processor"] = "VSX"
+    plan_path(songs).write_text(json.dumps(data))
+    (songs / "text" / "shard-000001.json").unlink()
+    with caplog.at_level(logging.WARNING):
+        assert generate(songs, progress=False).complete
+    assert "processor is 'VSX' in the plan" in caplog.text and "rare songs may differ" in caplog.text
+    assert "sampling.precision=int8" in caplog.text
+
+
+def test_songs_of_another_edition_are_not_added_to_but_stay_valid(songs: Path) -> None:
+    data = json.loads(plan_path(songs).read_text())
+    del data["fingerprint"]["text"]["sampling"]
+    plan_path(songs).write_text(json.dumps(data))
+    before = plan_path(songs).read_bytes()
+    with pytest.raises(RequestError, match=r"sampled by another edition.*another directory: reelmill gen"):
+        generate(songs, songs=SONGS + 8, progress=False)
+    (songs / "audio" / "shard-000001.json").unlink()
+    assert render_directory(songs, progress=False).complete
+    assert verify(songs).intact and plan_path(songs).read_bytes() == before
+    (songs / "text" / "shard-000001.json").unlink()
+    with pytest.raises(RequestError, match=r"sampling is None in the plan and '2' here.*by another edition"):
+        generate(songs, progress=False)
 
 
 def test_a_fault_of_the_machine_costs_shards_and_no_more(

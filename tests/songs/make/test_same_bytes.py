@@ -11,6 +11,7 @@ from reelmill.audio import abc2midi
 from reelmill.songs.check.verify import verify
 from reelmill.songs.make.generate import generate
 from reelmill.songs.make.render import render_directory
+from reelmill.songs.store.plan import read_plan
 from reelmill.songs.store.tar import TarReader
 from tests.songs.conftest import SONGS, manifests, start, tars
 
@@ -30,6 +31,21 @@ def test_one_process_and_three_with_other_slots_and_threads(
     assert tars(out) == tars(reference)
     assert manifests(out) == manifests(reference)
     assert verify(out).intact
+
+
+def test_int8_on_processors_and_libraries_that_differ(run: Path, tmp_path: Path) -> None:
+    """One directory by two of them, neither of which is warned, and it is what one of them makes."""
+    command = ["--songs", SONGS, "--no-audio", "sampling.precision=int8"]
+    here, both = tmp_path / "here", tmp_path / "both"
+    workers = [start(run, "--out", here, *command)]
+    elsewhere = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    for share, environment in (("0/2", {}), ("1/2", elsewhere)):
+        workers.append(start(run, "--out", both, "--shard", share, *command, **environment))
+    for worker in workers:
+        _, said = worker.communicate()
+        assert worker.returncode == 0 and b"processor" not in said, said.decode()
+    assert tars(both) == tars(here) and manifests(both) == manifests(here)
+    assert not {"processor", "device"} & read_plan(here).fingerprint["text"].keys()
 
 
 @pytest.mark.parametrize(("tasks", "slots", "threads"), [(1, 256, 2), (2, 64, 1), (7, 256, 1), (7, 64, 2)])

@@ -4,6 +4,10 @@ Each half of a songs directory has one, because another machine may make each. P
 the editions of the tools decide, for no probe has every note, error and instrument that songs have; other
 versions are for people. A probe is computed exactly as songs are, with this worker's own slots and threads,
 so it also notices a machine where those change a song.
+
+In int8 songs are the same on every processor, so neither it nor the device is part of the fingerprint. In
+float32 and bfloat16 they follow both: a probe that differs is refused, and where none does on another
+processor, rare songs may still differ, which is said.
 """
 
 from __future__ import annotations
@@ -20,15 +24,16 @@ from reelmill.audio.settings import AudioSettings
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
 from reelmill.sampling.cell import SamplingCell
-from reelmill.sampling.engine import Attempt, Engine, sampling_device, slots
+from reelmill.sampling.engine import EDITION, Attempt, Engine, sampling_device, slots
+from reelmill.sampling.kernels.choice import weights
 from reelmill.sampling.products import MINIMUM_ROWS, padded_rows
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.songs.make.pool import Pool
 
 PROBES = ("numbers", "characters", "midi", "sound")
-TOOLS = ("abc2midi", "synthesizer", "soundfont")
+TOOLS = ("sampling", "abc2midi", "synthesizer", "soundfont")
 
-_SONGS, _CHARACTERS, _STEPS = 4, 96, 24
+_SONGS, _CHARACTERS, _STEPS = MINIMUM_ROWS, 300, 24
 _FIRST_SONG = 2**40  # far from any id, so that a probe is no song's beginning
 _TUNE = """X:1
 T:Probe
@@ -44,14 +49,12 @@ def text_fingerprint(
     model: TrainedModel, sampling: SamplingSettings, seed: int, pool: Pool
 ) -> dict[str, str]:
     """What decides the text half here: the model's numbers, what is sampled from them, and a tune's MIDI."""
-    device = sampling_device(sampling)
-    cuda = device.type == "cuda"
     judgement = pool.judge(_TUNE, True, len(_TUNE)).result()
     return {
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
-        "processor": "" if cuda else torch.backends.cpu.get_cpu_capability(),
+        **({} if sampling.precision == "int8" else _processor(sampling)),
         "precision": sampling.precision,
+        "sampling": EDITION,
         "abc2midi": abc2midi.version(),
         "numbers": _probe_numbers(model, sampling),
         "characters": _probe_characters(model, sampling, seed),
@@ -82,6 +85,31 @@ def same_bytes(planned: dict[str, str], seen: dict[str, str]) -> bool:
     return all(planned.get(key) == seen.get(key) for key in (*TOOLS, *PROBES))
 
 
+def way_out(planned: dict[str, str], seen: dict[str, str]) -> str:
+    """What a person can do about bytes that differ or may differ; empty where there is nothing to say."""
+    if planned.get("sampling") != seen.get("sampling"):
+        return (
+            "Its songs were sampled by another edition of reelmill. They stay valid: verify, collect and "
+            "render them as they are. Make more of them with the edition that began them, or all of them in "
+            "another directory: reelmill generate RUN --songs N --out DIR"
+        )
+    if seen.get("precision", "int8") != "int8":
+        return (
+            f"Songs in {seen['precision']} follow the processor and its libraries; in another directory, "
+            "sampling.precision=int8 makes the same songs on every processor"
+        )
+    return ""
+
+
+def _processor(sampling: SamplingSettings) -> dict[str, str]:
+    device = sampling_device(sampling)
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
+        "processor": "" if cuda else torch.backends.cpu.get_cpu_capability(),
+    }
+
+
 def _probe_characters(model: TrainedModel, sampling: SamplingSettings, seed: int) -> str:
     engine = Engine(model, replace(sampling, max_length=min(_CHARACTERS, sampling.max_length)), seed)
     for song in range(_SONGS):
@@ -94,7 +122,9 @@ def _probe_characters(model: TrainedModel, sampling: SamplingSettings, seed: int
 
 @torch.inference_mode()
 def _probe_numbers(model: TrainedModel, sampling: SamplingSettings) -> str:
-    """Sampled characters seldom show a rounding that differs; logits always do."""
+    """Sampled characters seldom show a rounding that differs; logits, and the weights that the choice is made
+    by, always do.
+    """
     device = sampling_device(sampling)
     cell = SamplingCell(model, sampling.precision, device)
     rows = padded_rows(slots(sampling, device), device)
@@ -102,7 +132,8 @@ def _probe_numbers(model: TrainedModel, sampling: SamplingSettings) -> str:
     characters = torch.arange(rows, device=device)
     for step in range(_STEPS):
         logits = cell.step((characters + step) % model.vocabulary.size, state[0], state[1])
-    return _digest(logits[:MINIMUM_ROWS].cpu().numpy().tobytes())
+    some = logits[:MINIMUM_ROWS]
+    return _digest(*(each.cpu().numpy().tobytes() for each in (some, weights(some, sampling))))
 
 
 def _numbers(facts: dict[str, Any]) -> bytes:

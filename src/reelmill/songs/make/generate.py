@@ -14,6 +14,7 @@ from reelmill.layout import is_run
 from reelmill.model import TrainedModel
 from reelmill.runs import find_checkpoint, load_model, run_config
 from reelmill.songs.check.examine import Verified
+from reelmill.songs.make.machine import require_edition
 from reelmill.songs.make.produce import produce
 from reelmill.songs.make.reference import write_tunes
 from reelmill.songs.store.manifest import KINDS
@@ -181,7 +182,10 @@ def _wanted(plan: Plan, config: Config, songs: int | None, seed: int | None) -> 
 
 def _agree(directory: Path, plan: Plan, wanted: Plan) -> Plan:
     require_equal(directory, plan, wanted)
-    return grow_plan(directory, songs=wanted.songs) if wanted.songs > plan.songs else plan
+    if wanted.songs <= plan.songs:
+        return plan
+    require_edition(directory, plan)
+    return grow_plan(directory, songs=wanted.songs)
 
 
 def _kept_or_copied(directory: Path, plan: Plan) -> TrainedModel:

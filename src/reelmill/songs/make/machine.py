@@ -8,8 +8,14 @@ from pathlib import Path
 from reelmill.config import Config
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
-from reelmill.sampling.engine import Engine, emulates
-from reelmill.songs.make.fingerprint import audio_fingerprint, differing, same_bytes, text_fingerprint
+from reelmill.sampling.engine import EDITION, Engine, emulates
+from reelmill.songs.make.fingerprint import (
+    audio_fingerprint,
+    differing,
+    same_bytes,
+    text_fingerprint,
+    way_out,
+)
 from reelmill.songs.make.pool import Pool
 from reelmill.songs.store.manifest import Kind
 from reelmill.songs.store.plan import Plan, grow_plan, plan_path, read_plan
@@ -59,6 +65,13 @@ class Machine:
             self._sounds = True
 
 
+def require_edition(directory: Path, plan: Plan) -> None:
+    """Refuse a plan whose songs another edition samples: were it to grow, it would never be complete."""
+    planned, seen = plan.fingerprint.get("text"), {"sampling": EDITION}
+    if planned is not None and planned.get("sampling") != EDITION:
+        raise RequestError(f"{plan_path(directory)}: {way_out(planned, seen)}")
+
+
 def require_same_bytes(directory: Path, half: Kind, seen: dict[str, str]) -> None:
     """Refuse to work where this machine would make other bytes than the plan's other workers.
 
@@ -67,10 +80,11 @@ def require_same_bytes(directory: Path, half: Kind, seen: dict[str, str]) -> Non
     planned = read_plan(directory).fingerprint.get(half)
     if planned is None:
         planned = grow_plan(directory, fingerprint={half: seen}).fingerprint[half]
-    lines = differing(planned, seen)
+    differences, advice = "; ".join(differing(planned, seen)), way_out(planned, seen)
     if not same_bytes(planned, seen):
-        raise RequestError(
-            f"{plan_path(directory)}: this machine would not make the same {half}: {'; '.join(lines)}"
-        )
-    if lines:
-        _log.warning("the same bytes, but %s", "; ".join(lines))
+        refusal = f"this machine would not make the same {half}: {differences}. {advice}"
+        raise RequestError(f"{plan_path(directory)}: {refusal.strip()}")
+    if "processor is" in differences:
+        _log.warning("the probes agree, but %s: rare songs may differ. %s", differences, advice)
+    elif differences:
+        _log.warning("the same bytes, but %s", differences)

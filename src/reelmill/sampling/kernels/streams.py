@@ -4,22 +4,25 @@ A counter-based generator needs no state: the number at any position is computed
 once, on any device, in any order. This is Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random
 numbers: as easy as 1, 2, 3", SC 2011). The 64-bit seed is the key; position, attempt and the two halves of
 the song's number are the counter. Arithmetic is in int64, where products wrap and are masked to 32 bits, so
-the same code runs on CPU and CUDA. On CPUs ``blocks`` does the same in machine code: for a few rows, as
+the same code runs on CPU and CUDA. On CPUs ``blocks`` does the same in a compiled loop: for a few rows, as
 songs begin, PyTorch's hundred operations cost more than they compute.
 """
 
-import functools
-from collections.abc import Callable
+from __future__ import annotations
 
+import numpy as np
 import torch
-from llvmlite import ir
+from numpy.typing import NDArray
 
-from reelmill.machine_code import FLOATS, INDEX, INTEGER, INTEGERS, LANES, Code, floats, integers, number
+from reelmill.compiled import compiled
 
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _MASK = 0xFFFFFFFF
+# The same for compiled loops, where all words are unsigned.
+_M0, _M1, _W0, _W1, _WORD, _HALF, _DROPPED = map(np.uint64, (*_MULTIPLIERS, *_WEYL, _MASK, 32, 8))
+_UNIT = np.float32(2.0**-24)
 
 
 def philox(
@@ -60,12 +63,10 @@ def blocks(
     """
     if songs.device.type != "cpu":
         return blocks_by_pytorch(seed, songs, attempts, positions, length)
-    rows, columns = len(songs), -(-length // LANES) * LANES
-    result = torch.empty(rows, columns)
-    if rows:
-        given = (each.contiguous() for each in (songs, attempts, positions))
-        _blocks()(*given, result, rows, columns, seed & _MASK, (seed >> 32) & _MASK)
-    return result[:, :length]
+    result = torch.empty(len(songs), length)
+    given = (each.contiguous().numpy() for each in (songs, attempts, positions, result))
+    _blocks(np.uint64(seed & _MASK), np.uint64((seed >> 32) & _MASK), *given)
+    return result
 
 
 def blocks_by_pytorch(
@@ -76,40 +77,25 @@ def blocks_by_pytorch(
     return uniforms(seed, songs[:, None], attempts[:, None], positions[:, None] + ahead)
 
 
-@functools.cache
-def _blocks() -> Callable[..., None]:
-    code = Code(places=4, numbers=4)
-    builder, (songs, attempts, positions, result, rows, columns, low, high) = code.builder, code.arguments
-    ahead = ir.Constant(INTEGERS, list(range(LANES)))
-    wide = ir.VectorType(INDEX, LANES)
-
-    def spread(value: ir.Value) -> ir.Value:
-        return code.spread(builder.trunc(value, INTEGER))
-
-    def product(value: ir.Value, multiplier: int) -> tuple[ir.Value, ir.Value]:
-        """The upper and the lower half of a product."""
-        full = builder.mul(builder.zext(value, wide), ir.Constant(wide, [multiplier] * LANES))
-        upper = builder.lshr(full, ir.Constant(wide, [32] * LANES))
-        return builder.trunc(upper, INTEGERS), builder.trunc(full, INTEGERS)
-
-    with code.loop(rows, 1) as row:
-        song, attempt, position = (
-            code.load(code.at(each, builder.mul(row.at, number(8))), INDEX)
-            for each in (songs, attempts, positions)
-        )
-        with code.loop(columns, LANES) as column:
-            c0 = builder.add(spread(builder.add(position, column.at)), ahead)
-            c1, c2, c3 = spread(attempt), spread(song), spread(builder.lshr(song, number(32)))
-            k0, k1 = spread(low), spread(high)
+@compiled
+def _blocks(
+    low: np.uint64,
+    high: np.uint64,
+    songs: NDArray[np.int64],
+    attempts: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    result: NDArray[np.float32],
+) -> None:
+    rows, length = result.shape
+    for row in range(rows):
+        song, attempt, position = np.uint64(songs[row]), np.uint64(attempts[row]), np.uint64(positions[row])
+        for ahead in range(length):
+            c0, c1 = (position + np.uint64(ahead)) & _WORD, attempt & _WORD
+            c2, c3 = song & _WORD, song >> _HALF
+            k0, k1 = low, high
             for _ in range(_ROUNDS):
-                (high0, low0), (high1, low1) = product(c0, _MULTIPLIERS[0]), product(c2, _MULTIPLIERS[1])
-                c0 = builder.xor(builder.xor(high1, c1), k0)
-                c2 = builder.xor(builder.xor(high0, c3), k1)
-                c1, c3 = low1, low0
-                k0, k1 = builder.add(k0, integers(_WEYL[0])), builder.add(k1, integers(_WEYL[1]))
-            fraction = builder.sitofp(builder.lshr(c0, integers(8)), FLOATS)
-            place = builder.add(builder.mul(row.at, columns), column.at)
-            code.store(
-                builder.fmul(fraction, floats(2.0**-24)), code.at(result, builder.mul(place, number(4)))
-            )
-    return code.finished()
+                p0, p1 = c0 * _M0, c2 * _M1
+                c0, c1 = (p1 >> _HALF) ^ c1 ^ k0, p1 & _WORD
+                c2, c3 = (p0 >> _HALF) ^ c3 ^ k1, p0 & _WORD
+                k0, k1 = (k0 + _W0) & _WORD, (k1 + _W1) & _WORD
+            result[row, ahead] = np.float32(np.int32(c0 >> _DROPPED)) * _UNIT

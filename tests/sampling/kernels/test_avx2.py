@@ -1,10 +1,10 @@
-"""The int8 product in machine code of our own, beside integers and beside the library's."""
+"""The int8 product by a loop of our own, beside integers and beside the library's."""
 
 import pytest
 import torch
 
-from reelmill.machine_code import processor_has
-from reelmill.sampling import avx2
+from reelmill.compiled import processor_has
+from reelmill.sampling.kernels import avx2
 from reelmill.sampling.products import library_multiplier
 
 pytestmark = pytest.mark.skipif(

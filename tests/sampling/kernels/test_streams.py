@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from reelmill.sampling.streams import blocks, philox, uniforms
+from reelmill.sampling.kernels.streams import blocks, philox, uniforms
 
 
 def words(counter: list[int], key: tuple[int, int]) -> list[int]:

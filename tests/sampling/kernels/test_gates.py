@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from reelmill.sampling.gates import turn, turn_by_pytorch
+from reelmill.sampling.kernels.gates import turn, turn_by_pytorch, turn_plainly
 
 LINES = 7
 
@@ -35,11 +35,24 @@ def exactly(
 def test_as_exact_as_pytorch(rows: int, size: int, spread: float) -> None:
     product, table, lines, hidden, cell = states(rows, size, spread)
     expected = exactly(product, table, lines, cell)
-    for do in (turn, turn_by_pytorch):
+    for do in (turn, turn_by_pytorch, turn_plainly):
         seen = hidden.clone(), cell.clone()
         do(product.clone(), table, lines, *seen)
         torch.testing.assert_close(seen[0].double(), expected[0], rtol=0, atol=1e-6)
         torch.testing.assert_close(seen[1].double(), expected[1], rtol=1e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1, 1), (3, 7), (47, 128), (256, 1024)])
+@pytest.mark.parametrize("spread", [0.01, 4.0, 200.0])
+def test_the_bits_of_one_operation_after_the_other(rows: int, size: int, spread: float) -> None:
+    """Nothing is fused or reordered."""
+    product, table, lines, hidden, cell = states(rows, size, spread)
+    product[0, 0], product[-1, -1], product[0, -1] = torch.inf, -torch.inf, torch.nan
+    plain = hidden.clone(), cell.clone()
+    turn_plainly(product, table, lines, *plain)
+    turn(product, table, lines, hidden, cell)
+    for seen, expected in zip((hidden, cell), plain, strict=True):
+        torch.testing.assert_close(seen, expected, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_row_depends_on_itself_alone() -> None:
