@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reelmill.audio.pcm import peak, to_integers
+from reelmill.audio.pcm import energy, peak, to_integers
 
 
 @pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 95, 100_000])
@@ -45,3 +45,11 @@ def test_nothing_beyond_the_end_is_written() -> None:
     room = np.full(64 + 33, 7, np.int16)
     to_integers(np.ones(33, np.float32), 3.0, room[:33])
     assert (room[:33] == 3).all() and (room[33:] == 7).all()
+
+
+def test_the_energy_is_the_exact_sum_of_squares():
+    samples = np.random.default_rng(1).integers(-32768, 32768, (100_003, 2), dtype=np.int16)
+    assert energy(samples) == sum(int(value) ** 2 for value in samples.reshape(-1).tolist())
+    assert energy(samples[::2, :1]) == sum(int(value) ** 2 for value in samples[::2, 0].tolist())
+    assert energy(np.full((1000, 2), -32768, dtype=np.int16)) == 2000 * 32768**2
+    assert energy(np.zeros((0, 2), dtype=np.int16)) == 0

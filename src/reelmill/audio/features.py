@@ -13,13 +13,13 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from reelmill.audio.midi import Midi
+from reelmill.audio.pcm import energy
 
 # The medians of 119 real tunes (of both named corpora) as the default renderer plays them.
 FAST_BPM = 120.0
 BRIGHT_HZ = 1190.0
 MOST_FRAMES = 128  # of the spectral centroid, spread evenly over a song
 _FRAME_SECONDS = 0.046  # 2048 samples at 44.1 kHz
-_BLOCK = 1 << 14
 
 
 def features(samples: NDArray[np.int16], sample_rate: int, midi: Midi) -> dict[str, float]:
@@ -72,14 +72,5 @@ def spectral_centroid(samples: NDArray[np.int16], sample_rate: int) -> float:
 
 def loudness(samples: NDArray[np.int16]) -> float:
     """Root mean square of all samples in decibels of full scale; -120 if they are silent."""
-    flat = samples.reshape(-1)
-    # Squares of 16 bits add up exactly in float64 for the first eight million samples at full scale.
-    total = sum(_energy(flat[start : start + _BLOCK]) for start in range(0, len(flat), _BLOCK))
-    if not total:
-        return -120.0
-    return max(10 * math.log10(total / len(flat) / 32768**2), -120.0)
-
-
-def _energy(block: NDArray[np.int16]) -> float:
-    values = block.astype(np.float64)
-    return float(values @ values)
+    total = energy(samples)
+    return max(10 * math.log10(total / samples.size / 32768**2), -120.0) if total else -120.0

@@ -1,6 +1,7 @@
-"""Samples as 16-bit PCM: the peak of a song's samples, and the integers they are stored as.
+"""Samples as 16-bit PCM: the peak of a song's samples, the integers they are stored as, and their energy.
 
-NumPy needs two passes for the one and three for the other, which together take a fifth of a rendering's time.
+NumPy needs two passes for the first, three for the second and a copy in float64 for the third, which together
+take a third of a rendering's time.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ def to_integers(samples: NDArray[np.float32], scale: float, result: NDArray[np.i
     _to_integers(samples.reshape(-1), np.float32(scale), result.reshape(-1))
 
 
+def energy(samples: NDArray[np.int16]) -> int:
+    """The sum of the squares of ``samples``, of any shape; exact for two hours at full scale, and longer."""
+    return int(_energy(np.ascontiguousarray(samples).reshape(-1)))
+
+
 @compiled
 def _peak(patterns: NDArray[np.uint32]) -> np.uint32:
     # Without their signs, the bit patterns of floats (IEEE 754) are in the floats' order, with infinity above
@@ -40,3 +46,11 @@ def _peak(patterns: NDArray[np.uint32]) -> np.uint32:
 def _to_integers(samples: NDArray[np.float32], scale: np.float32, result: NDArray[np.int16]) -> None:
     for index in range(len(samples)):
         result[index] = np.int16(np.rint(samples[index] * scale))
+
+
+@compiled
+def _energy(samples: NDArray[np.int16]) -> np.int64:
+    total = np.int64(0)
+    for index in range(len(samples)):
+        total += np.int64(samples[index]) * np.int64(samples[index])
+    return total
