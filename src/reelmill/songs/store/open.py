@@ -114,7 +114,9 @@ os.register_at_fork(after_in_child=_forget_other_threads)
 class _Songs(ExamplesIterable):
     """Songs whose ``features`` are known, so datasets does not turn each into lists to give it its types."""
 
-    def __init__(self, features: datasets.Features, read: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    def __init__(
+        self, features: datasets.Features, read: Callable[..., Any], arguments: dict[str, Any]
+    ) -> None:
         super().__init__(read, arguments)
         self._features = features
 
@@ -133,7 +135,7 @@ class _Songs(ExamplesIterable):
         return self._of(super().shard_data_sources(num_shards, index, contiguous))
 
     def reshard_data_sources(self) -> _Songs:
-        return self
+        return self._of(self)  # a shard is the smallest piece
 
     def _of(self, plain: ExamplesIterable) -> _Songs:
         return _Songs(self._features, plain.generate_examples_fn, plain.kwargs)
