@@ -43,10 +43,10 @@ def open_songs(
     audio settings, without features (``audio.features`` has them); False for none; None for what is stored,
     if anything is. Songs without sound are left out where sound is asked for.
 
-    Shards are the unit of ``shuffle`` and of several data loader processes. A shuffled song waits in
-    ``buffer_size`` with its sound, 20 MB a minute in stereo. ``features`` are set, and
-    ``info.splits["train"].num_examples`` is the number of songs; with "render" those that turn out to have
-    no sound are counted.
+    Shards are the unit of ``shuffle`` and of several data loader processes. A minute in stereo is 20 MB: so
+    much a song waits in ``shuffle``'s buffer, and goes from a loader's process to its parent unless ``map``
+    keeps less of it. ``features`` are set, and ``info.splits["train"].num_examples`` is the number of songs;
+    with "render" those that turn out to have no sound are counted.
 
     Raises RequestError at once where a program or the soundfont is missing, or is not the one that the stored
     sound was made with.
