@@ -80,9 +80,16 @@ def versions(settings: AudioSettings) -> dict[str, str]:
     """What the bytes of a rendered song depend on, for the fingerprint of a plan."""
     return {
         "abc2midi": abc2midi.version(),
+        **instruments(settings),
+        "encoder": encode.version(),
+    }
+
+
+def instruments(settings: AudioSettings) -> dict[str, str]:
+    """What the samples of a MIDI file depend on: the synthesizer and the SHA-256 of its soundfont."""
+    return {
         "synthesizer": _back_end(settings).version(),
         "soundfont": durable.sha256(soundfont(settings)),
-        "encoder": encode.version(),
     }
 
 

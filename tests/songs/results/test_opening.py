@@ -145,3 +145,11 @@ def test_the_folder_gives_text_where_there_is_no_sound(run: Path, tmp_path: Path
     collect(out)
     dataset = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
     assert dataset.num_rows == 9 and dataset[8]["json"]["id"] == 8
+
+
+def test_the_card_renders_text_as_written(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "texts"
+    generate(run, out, songs=9, audio=False, progress=False)
+    collect(out)
+    printed = run_block('audio="render"', out / "README.md", tmp_path, tmp_path / "cache")
+    assert len(printed.splitlines()) == 9 and printed.startswith("Reel (") and "8000" in printed

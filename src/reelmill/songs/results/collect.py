@@ -21,34 +21,12 @@ from reelmill.songs.results.card import GITIGNORE, dataset_card
 from reelmill.songs.results.summary import Summary
 from reelmill.songs.store.manifest import KINDS, Kind, check, tar_path
 from reelmill.songs.store.plan import Plan, read_plan
+from reelmill.songs.store.song import SOUND_COLUMNS, TEXT_COLUMNS
 from reelmill.songs.store.tar import read_some
 from reelmill.songs.store.totals import count_half
 
 INDEX, SUMMARY, CARD = "index.parquet", "summary.json", "README.md"
 
-_TEXT = [
-    ("id", pa.int64()),
-    ("shard", pa.int32()),
-    ("abc", pa.string()),
-    ("attempts", pa.int32()),
-    ("characters", pa.int32()),
-    ("notes", pa.int32()),
-    ("midi_seconds", pa.float64()),
-    ("tempo_bpm", pa.float64()),
-    ("headers", pa.bool_()),
-    ("midi", pa.bool_()),
-    ("bars", pa.bool_()),
-    ("title", pa.string()),
-    ("rhythm", pa.string()),
-    ("meter", pa.string()),
-    ("key", pa.string()),
-]
-# Null for a song without sound.
-_AUDIO = [
-    ("duration_seconds", pa.float64()),
-    ("spectral_centroid_hz", pa.float64()),
-    ("loudness_dbfs", pa.float64()),
-]
 _SHOWN = 10
 
 
@@ -64,7 +42,7 @@ def collect(directory: Path, audio: bool = True) -> dict[str, Any]:
     plan = plan if audio else replace(plan, audio=False)
     kinds = KINDS if plan.audio else KINDS[:1]
     sizes = _require_complete(directory, plan, kinds)
-    schema = pa.schema(_TEXT + (_AUDIO if plan.audio else []))
+    schema = _schema(plan.audio)
     summary = Summary()
     with (
         durable.replacing(directory / INDEX) as partial,
@@ -82,6 +60,12 @@ def collect(directory: Path, audio: bool = True) -> dict[str, Any]:
     durable.write_text(directory / CARD, dataset_card(directory.resolve().name, plan, facts))
     durable.write_text(directory / ".gitignore", GITIGNORE)
     return facts
+
+
+def _schema(audio: bool) -> pa.Schema:
+    """The columns of the index; those of the sound are null for a song without."""
+    columns = {"id": "int64", "shard": "int32", **TEXT_COLUMNS, **(SOUND_COLUMNS if audio else {})}
+    return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
 
 
 def _require_complete(directory: Path, plan: Plan, kinds: tuple[Kind, ...]) -> dict[str, int]:
@@ -112,8 +96,8 @@ def _rows(directory: Path, plan: Plan, number: int) -> Iterator[dict[str, Any]]:
     heard: dict[int, dict[str, Any]] = {}
     if plan.audio:
         for facts in _facts(tar_path(directory, "audio", number)):
-            heard[facts["id"]] = {name: facts[name] for name, _ in _AUDIO}
-    silence: dict[str, Any] = {name: None for name, _ in _AUDIO} if plan.audio else {}
+            heard[facts["id"]] = {name: facts[name] for name in SOUND_COLUMNS}
+    silence: dict[str, Any] = dict.fromkeys(SOUND_COLUMNS) if plan.audio else {}
     for facts in _facts(tar_path(directory, "text", number)):
         yield {**facts, "shard": number, **heard.get(facts["id"], silence)}
 

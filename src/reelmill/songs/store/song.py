@@ -14,6 +14,31 @@ if TYPE_CHECKING:
 TIERS = ("headers", "midi", "bars")
 """What an attempt can pass, each tier judged by itself."""
 
+TEXT_COLUMNS = {
+    "id": "int64",
+    "abc": "string",
+    "attempts": "int32",
+    "characters": "int32",
+    "notes": "int32",
+    "midi_seconds": "float64",
+    "tempo_bpm": "float64",
+    "headers": "bool",
+    "midi": "bool",
+    "bars": "bool",
+    "title": "string",
+    "rhythm": "string",
+    "meter": "string",
+    "key": "string",
+}
+"""The keys of an ID.json of the text half, in order, and their Arrow types."""
+
+SOUND_COLUMNS = {
+    "duration_seconds": "float64",
+    "spectral_centroid_hz": "float64",
+    "loudness_dbfs": "float64",
+}
+"""What an ID.json of the audio half has beside them."""
+
 Member = tuple[str, bytes | memoryview]
 """A file in a tar: name and data."""
 
