@@ -73,8 +73,13 @@ def run_block(words: str, document: Path, directory: Path, cache: Path) -> str:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/songs.md"])
 def test_the_pages_open_songs_as_written(collected: Path, tmp_path: Path, page: str) -> None:
-    printed = run_block("open_songs", ROOT / page, collected.parents[1], tmp_path)
+    printed = run_block("index.parquet", ROOT / page, collected.parents[1], tmp_path)
     assert "X:1\nT:Reel" in printed and "8000" in printed and "4/4 " in printed
+
+
+def test_the_page_renders_songs_as_they_are_read(collected: Path, tmp_path: Path) -> None:
+    printed = run_block('audio="render"', ROOT / "docs/songs.md", collected.parents[1], tmp_path)
+    assert re.fullmatch(r"torch\.Size\(\[\d{4,}\]\)\n", printed)
 
 
 def test_the_page_opens_sound_as_written(collected: Path, tmp_path: Path, with_audio_extra: None) -> None:
