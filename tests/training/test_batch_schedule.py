@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from reelmill.corpus.encoded import encode_tunes, open_encoded
 from reelmill.corpus.vocabulary import END, START, Vocabulary
 from reelmill.errors import DamagedError, RequestError
-from reelmill.training.encoded import encode_tunes, open_encoded
 from reelmill.training.schedule import IGNORED, RandomWindows, Streams, shares
 
 TUNES = [[f"X:{number}\nK:D\n" + "DEFG|"[: number % 5 + 1] * (number % 7 + 1)] for number in range(40)]

@@ -21,13 +21,13 @@ import pyarrow.parquet
 from reelmill import durable
 from reelmill.config import Config
 from reelmill.corpus.build import BuiltCorpus, load_or_build
+from reelmill.corpus.encoded import EncodedTunes, encode_tunes, open_encoded, transposed_copies
 from reelmill.corpus.vocabulary import Vocabulary
 from reelmill.errors import DamagedError, RequestError
 from reelmill.layout import is_run
 from reelmill.model import VOCABULARY, TrainedModel
 from reelmill.randomness import keyed_permutation
 from reelmill.runs import TEST_TUNES, Checkpoint, load_model, load_vocabulary
-from reelmill.training.encoded import EncodedTunes, encode_tunes, open_encoded, transposed_copies
 
 _ABANDONED = 24 * 3600.0  # seconds since anything in it was written
 

@@ -16,10 +16,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from reelmill.corpus.encoded import EncodedTunes
 from reelmill.corpus.vocabulary import END, START
 from reelmill.errors import RequestError
 from reelmill.randomness import keyed_below, keyed_permutation
-from reelmill.training.encoded import EncodedTunes
 from reelmill.training.settings import TrainingSettings
 
 IGNORED = -100

@@ -7,9 +7,9 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
+from reelmill.corpus.encoded import EncodedTunes
 from reelmill.evaluation import batches_by_length, tunes_bits
 from reelmill.model import CharLSTM
-from reelmill.training.encoded import EncodedTunes
 from reelmill.training.processes import any_process
 from reelmill.training.stopping import StopRequest
 
