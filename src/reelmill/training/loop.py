@@ -113,60 +113,9 @@ class Trainer:
         self.config, self.settings = config, config.training
         self.run, self.accelerator, self.stop = run, accelerator, stop
         self.vocabulary = data.vocabulary
-
-        # Build: the same initial weights in every process, a function of the seed.
-        self.network = new_network(config.model, data.vocabulary.size, self.settings.seed)
-        if checkpoint:
-            load_weights(self.network, checkpoint.directory / WEIGHTS)
-        elif self.settings.init_from:
-            self.network.load_state_dict(initial_model(config).network.state_dict())
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay,  # 0: the same as Adam
-            fused=accelerator.device.type in ("cpu", "cuda"),
-        )
-        self.model, self.optimizer = accelerator.prepare(self.network.train(), optimizer)
-        self.parameters = list(self.network.parameters())
-        self.together = isinstance(self.model, DistributedDataParallel)
-        if accelerator.device.type == "cpu":
-            keep_freed_memory()
-
-        # The global batch in micro-batches, and which of them each process makes.
-        pieces = shares(self.settings.batch_size, micro_batches(self.settings, accelerator.num_processes))
-        self.held = shares(len(pieces), accelerator.num_processes)
-        self.rows = [range(pieces[held[0]].start, pieces[held[-1]].stop) for held in self.held]
-        mine = self.held[accelerator.process_index]
-        self.schedule = batch_schedule(self.settings, data.train)
-        self.builder = BatchBuilder(
-            self.schedule,
-            config.model,
-            self.settings.seed,
-            pieces[mine.start : mine.stop],
-            pinned=accelerator.device.type != "cpu",
-        )
-        self.exact = ExactSum(len(pieces)) if self.settings.exact else None
-        if self.exact and self.together:
-            self.model.register_comm_hook(None, self.exact.hook)
-
-        # Resume.
-        self.carried: State | None = None
-        if self.schedule.carries:
-            self.carried = self.network.zero_state(len(self.rows[accelerator.process_index]))
-        self.progress = Progress()
-        if checkpoint:
-            self.restore(checkpoint)
-        else:
-            self.progress.test_sha256 = durable.sha256(run / TEST_TUNES)
-        self.progress.vocabulary_sha256 = durable.sha256(run / VOCABULARY)
-        self.progress.data_sha256 = data.train.sha256
-        self.progress.world_size = accelerator.num_processes
-        self.saved_state = asdict(self.progress)
-        self.window = Window(
-            self.progress.window_loss if accelerator.is_main_process else 0.0,
-            self.progress.window_characters,
-            accelerator.device,
-        )
+        self.build(checkpoint)
+        self.share_batches(data)
+        self.resume(checkpoint, data)
         self.validation = Validation(data.validation)
         self.vote = StopVote(accelerator)
         still_ours = lock.refuse_if_lost if lock else lambda: None
@@ -177,6 +126,65 @@ class Trainer:
             step, logged = self.progress.step, self.progress.logged
             self.log = TrainingLog(config, run, accelerator, step, logged, still_ours)
             self.announce()
+
+    def build(self, checkpoint: Checkpoint | None) -> None:
+        """Make the network and its optimizer, the same in every process, and have Accelerate prepare them."""
+        self.network = new_network(self.config.model, self.vocabulary.size, self.settings.seed)
+        if checkpoint:
+            load_weights(self.network, checkpoint.directory / WEIGHTS)
+        elif self.settings.init_from:
+            self.network.load_state_dict(initial_model(self.config).network.state_dict())
+        device = self.accelerator.device.type
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,  # 0: the same as Adam
+            fused=device in ("cpu", "cuda"),
+        )
+        self.model, self.optimizer = self.accelerator.prepare(self.network.train(), optimizer)
+        self.parameters = list(self.network.parameters())
+        self.together = isinstance(self.model, DistributedDataParallel)
+        if device == "cpu":
+            keep_freed_memory()
+
+    def share_batches(self, data: TrainingData) -> None:
+        """Cut the global batch into micro-batches, and say which rows of it each process trains on."""
+        size, mine = self.accelerator.num_processes, self.accelerator.process_index
+        pieces = shares(self.settings.batch_size, micro_batches(self.settings, size))
+        held = [pieces[share.start : share.stop] for share in shares(len(pieces), size)]
+        self.rows = [range(share[0].start, share[-1].stop) for share in held]
+        self.schedule = batch_schedule(self.settings, data.train)
+        pinned = self.accelerator.device.type != "cpu"
+        self.builder = BatchBuilder(
+            self.schedule, self.config.model, self.settings.seed, held[mine], pinned=pinned
+        )
+        self.exact = ExactSum(len(pieces)) if self.settings.exact else None
+        if self.exact and self.together:
+            self.model.register_comm_hook(None, self.exact.hook)
+
+    def resume(self, checkpoint: Checkpoint | None, data: TrainingData) -> None:
+        """Take up what ``checkpoint`` holds besides the weights; without one, begin at step 0."""
+        device = self.accelerator.device
+        rows = self.rows[self.accelerator.process_index]
+        self.carried: State | None = self.network.zero_state(len(rows)) if self.schedule.carries else None
+        if checkpoint is None:
+            self.progress = Progress(test_sha256=durable.sha256(self.run / TEST_TUNES))
+        else:
+            self.progress = Progress.of(checkpoint)
+            self.progress.finished = False
+            tensors = read_tensors(checkpoint)
+            self.optimizer.load_state_dict(tensors["optimizer"])
+            if self.carried is not None:
+                mine = [part[:, rows.start : rows.stop].contiguous() for part in tensors["carried"]]
+                self.carried = (mine[0].to(device), mine[1].to(device))
+            if "scaler" in tensors and self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(tensors["scaler"])
+        self.progress.vocabulary_sha256 = durable.sha256(self.run / VOCABULARY)
+        self.progress.data_sha256 = data.train.sha256
+        self.progress.world_size = self.accelerator.num_processes
+        self.saved_state = asdict(self.progress)
+        nats = self.progress.window_loss if self.accelerator.is_main_process else 0.0
+        self.window = Window(nats, self.progress.window_characters, device)
 
     def run_to_end(self) -> TrainingResult:
         """Make step after step, save what there is, and wait until it is written."""
@@ -326,26 +334,11 @@ class Trainer:
                 self.progress.best_step,
             )
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Take up what ``checkpoint`` holds besides the weights."""
-        self.progress = Progress.of(checkpoint)
-        self.progress.finished = False
-        tensors = read_tensors(checkpoint)
-        self.optimizer.load_state_dict(tensors["optimizer"])
-        if self.carried is not None:
-            rows = self.rows[self.accelerator.process_index]
-            hidden, cell = (
-                part[:, rows.start : rows.stop].to(self.accelerator.device) for part in tensors["carried"]
-            )
-            self.carried = (hidden.contiguous(), cell.contiguous())
-        if "scaler" in tensors and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(tensors["scaler"])
-
     def announce(self) -> None:
         """Say who trains on what, and how much there is to do."""
         assert self.log is not None
         steps, characters = self.settings.steps, self.schedule.facts(self.progress.step).characters
-        self.log.tell(first_line(self.accelerator, [len(rows) for rows in self.rows], self.settings))
+        self.log.tell(first_line(self.accelerator, list(map(len, self.rows)), self.settings))
         left = steps - self.progress.step
         which = f"the last {left:,} of {steps:,}" if self.progress.step else f"{steps:,}"
         self.log.tell(f"{which} steps of {characters:,} characters, {left * characters:,} in all")
