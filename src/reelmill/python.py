@@ -53,9 +53,12 @@ def sample_songs(
 ) -> list[str]:
     """``count`` songs in ABC, the first attempt of each that passes ``require``.
 
+    The number of a song, from 0, stands in its X: field.
+
     ``settings`` are keys of the sampling section. A song without a passing attempt raises RequestError, since
     a model that cannot write songs is more often the cause than bad luck.
     """
+    from reelmill.notation.validity import numbered
     from reelmill.sampling.engine import Attempt, Engine
     from reelmill.sampling.settings import SamplingSettings
     from reelmill.songs.make.validate import REQUIREMENTS, judge
@@ -70,10 +73,11 @@ def sample_songs(
         while waiting and engine.free:
             engine.submit(waiting.pop())
         for sampled in engine.step():
-            reason = judge(sampled.text, sampled.ended, sampling.max_length).reason(require)
             attempt = sampled.attempt
+            abc = numbered(sampled.text, attempt.song)
+            reason = judge(abc, sampled.ended, sampling.max_length).reason(require)
             if not reason:
-                songs[attempt.song] = sampled.text
+                songs[attempt.song] = abc
             elif attempt.number + 1 < max_attempts:
                 waiting.append(Attempt(attempt.song, attempt.number + 1, prompt))
             else:

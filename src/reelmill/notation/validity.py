@@ -9,13 +9,16 @@ from reelmill.notation.tokens import Kind, tokenize
 
 
 def headers_problem(abc: str) -> str:
-    """Empty if ``abc`` is one tune that starts with X:, whose K: ends the header, and whose body has notes.
+    """Empty if ``abc`` is one tune that starts with X: and a number, whose K: ends the header, and whose body
+    has notes.
 
     Else the reason, a short phrase that is the same for like cases. M: and L: may be missing, not malformed.
     """
     lines = split_lines(abc)
     if not lines[0].startswith("X:"):
         return "no X field first"
+    if not lines[0][2:].strip().isdecimal():
+        return "an X field without a number"
     if not all(line.strip() for line in lines[:-1]):
         return "a blank line within"
     fields, body = split_tune(abc)
@@ -34,3 +37,9 @@ def headers_problem(abc: str) -> str:
     if not any(token.kind is Kind.NOTE for line in body if not body_field(line) for token in tokenize(line)):
         return "no notes"
     return ""
+
+
+def numbered(abc: str, number: int) -> str:
+    """Return a tune with ``number`` in its X: line, whatever stands there; as it is if it has none first."""
+    first, rest = abc.partition("\n")[::2]
+    return f"X:{number}\n{rest}" if first.startswith("X:") and "\n" in abc else abc

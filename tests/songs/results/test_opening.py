@@ -74,7 +74,7 @@ def run_block(words: str, document: Path, directory: Path, cache: Path) -> str:
 @pytest.mark.parametrize("page", ["README.md", "docs/songs.md"])
 def test_the_pages_open_songs_as_written(collected: Path, tmp_path: Path, page: str) -> None:
     printed = run_block("index.parquet", ROOT / page, collected.parents[1], tmp_path)
-    assert "X:1\nT:Reel" in printed and "8000" in printed and "4/4 " in printed
+    assert "X:0\nT:Reel" in printed and "8000" in printed and "4/4 " in printed
 
 
 def test_the_page_renders_songs_as_they_are_read(collected: Path, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_webdataset_reads_the_text_half(reference: Path, tmp_path: Path) -> None
         "webdataset", data_files=str(reference / "text" / "*.tar"), split="train", cache_dir=str(tmp_path)
     )
     assert len(dataset) == SONGS
-    assert dataset[5]["json"]["id"] == 5 and dataset[5]["json"]["abc"].startswith("X:1")
+    assert dataset[5]["json"]["id"] == 5 and dataset[5]["json"]["abc"].startswith("X:5\n")
     assert dataset[5]["mid"][:4] == b"MThd"
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 
+from reelmill.notation.validity import numbered
 from reelmill.sampling.engine import Attempt, Engine, Sampled
 from reelmill.songs.make.pool import Pool
 from reelmill.songs.make.validate import Judgement
@@ -83,7 +84,8 @@ class Chains:
 
     def _judge(self, sampled: Sampled) -> None:
         self._judging += 1
-        judgement = self._pool.judge(sampled.text, sampled.ended, self._plan.sampling.max_length)
+        abc = numbered(sampled.text, sampled.attempt.song)
+        judgement = self._pool.judge(abc, sampled.ended, self._plan.sampling.max_length)
         judgement.add_done_callback(lambda done: self._judged.put((sampled, done)))
 
     def _take(self, sampled: Sampled, judged: Future[Judgement]) -> None:
