@@ -56,13 +56,13 @@ def run(work: Callable[[], bool]) -> None:
     try:
         finished = work()
     except RequestError as error:
-        print(error, file=sys.stderr, flush=True)
+        _say(error)
         _note_log()
         with contextlib.suppress(OSError):  # a full disk has no room for it; the exit code says enough
             _note(REFUSED, str(error))
         sys.exit(WRONG_REQUEST)
     except IncompleteError as error:
-        print(error, file=sys.stderr, flush=True)
+        _say(error)
         _note_log()
         sys.exit(1)
     except Exception:
@@ -70,6 +70,11 @@ def run(work: Callable[[], bool]) -> None:
         raise
     if not finished and rank == 0 and not _note(UNFINISHED, "stopped as asked"):
         sys.exit(STOPPED)
+
+
+def _say(error: RequestError | IncompleteError) -> None:
+    if not error.said:
+        print(error, file=sys.stderr, flush=True)
 
 
 def _note(kind: str, text: str) -> bool:
