@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any, Protocol
 
 
@@ -20,6 +21,13 @@ def show(result: Result, as_json: bool) -> None:
         print_json(result.to_json())
     else:
         print(result.describe())
+
+
+def songs_exit_code(complete: bool, songs: int) -> int:
+    """0 if what was asked for is complete and there is any of the ``songs``; else 1, and why."""
+    if complete and not songs:
+        print("reelmill: there is no song in it: every id is a declared failure", file=sys.stderr)
+    return 0 if complete and songs else 1
 
 
 def print_json(value: Any) -> None:

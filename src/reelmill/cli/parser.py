@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 
+import reelmill
 from reelmill.cli.command import Command
 
 
@@ -27,7 +28,7 @@ def _choose(arguments: list[str], commands: Mapping[str, Command]) -> tuple[str,
         prog="reelmill",
         usage="reelmill COMMAND [options] [section.key=value ...]",
         description="Train a character-level LSTM on ABC music and mill songs by the million.",
-        epilog=f"commands:\n{names}\n\nreelmill COMMAND --help shows a command's options.",
+        epilog=f"commands:\n{names}\n\nCOMMAND --help shows its options, --version the version.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", help=argparse.SUPPRESS)
@@ -35,6 +36,13 @@ def _choose(arguments: list[str], commands: Mapping[str, Command]) -> tuple[str,
         name = " ".join(arguments[:length])
         if name in commands:
             return name, arguments[length:]
+    if arguments and arguments[0] == "--version":
+        print(f"reelmill {reelmill.__version__}")
+        raise SystemExit(0)
+    group = [name for name in commands if arguments and name.startswith(f"{arguments[0]} ")]
+    if group and arguments[1:] in (["-h"], ["--help"]):
+        print("\n".join(f"reelmill {name:<16}{commands[name].summary}" for name in group))
+        raise SystemExit(0)
     if not arguments or arguments[0] in ("-h", "--help"):
         parser.print_help()
         raise SystemExit(0 if arguments else 2)

@@ -6,7 +6,7 @@ import argparse
 
 from reelmill.cli.command import Command
 from reelmill.cli.options import add_directory, add_json, add_overrides
-from reelmill.cli.output import print_json, show
+from reelmill.cli.output import print_json, show, songs_exit_code
 from reelmill.layout import is_songs
 
 
@@ -23,7 +23,7 @@ def _collect(options: argparse.Namespace) -> int:
     else:
         made = [options.directory / name for name in ("index.parquet", "summary.json", "README.md")]
         print(*made, *([archive] if archive else []), sep="\n")
-    return 0
+    return songs_exit_code(True, summary["songs"])
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -31,7 +31,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     verification = verify(options.directory)
     show(verification, options.json)
-    return 0 if verification.intact else 1
+    return songs_exit_code(verification.intact, verification.songs)
 
 
 def _audit(options: argparse.Namespace) -> int:

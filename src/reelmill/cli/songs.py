@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reelmill.cli.command import Command
 from reelmill.cli.options import add_json, add_overrides, add_shard
-from reelmill.cli.output import print_json, show
+from reelmill.cli.output import print_json, show, songs_exit_code
 from reelmill.errors import RequestError
 
 
@@ -42,7 +42,7 @@ def _generate(options: argparse.Namespace) -> int:
         progress=not options.json,
     )
     show(outcome, options.json)
-    return 0 if outcome.complete else 1
+    return songs_exit_code(outcome.complete, outcome.songs)
 
 
 def _estimate(options: argparse.Namespace, overrides: list[str]) -> int:
@@ -77,7 +77,7 @@ def _render(options: argparse.Namespace) -> int:
     if len(sources) == 1 and sources[0].is_dir():
         outcome = render_directory(sources[0], overrides, shard=options.shard, progress=not options.json)
         show(outcome, options.json)
-        return 0 if outcome.complete else 1
+        return songs_exit_code(outcome.complete, outcome.songs)
     config = load(None, overrides)
     all_made = []
     for made in render_files(sources, options.out, config.audio):

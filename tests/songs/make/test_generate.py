@@ -11,6 +11,7 @@ import pytest
 
 from reelmill import durable, open_songs
 from reelmill.audio import abc2midi
+from reelmill.cli import main
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel, new_network
 from reelmill.songs.check.verify import verify
@@ -68,7 +69,10 @@ def test_songs_that_cannot_be_heard_are_declared(run: Path, tmp_path: Path) -> N
 
 
 def test_a_model_that_knows_nothing_still_ends(
-    model: TrainedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    model: TrainedModel,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     network = new_network(model.settings, model.vocabulary.size, seed=4)
     run = write_run(tmp_path / "run", replace(model, network=network.eval()), SETTINGS)
@@ -77,6 +81,9 @@ def test_a_model_that_knows_nothing_still_ends(
     assert outcome.attempts["made"] == 150
     assert "attempts is a song; the last: " in caplog.text
     assert verify(tmp_path / "songs").intact
+    for command in (["generate"], ["verify"], ["collect"]):
+        assert main([*command, str(tmp_path / "songs")]) == 1
+        assert "there is no song in it" in capsys.readouterr().err
 
 
 def test_song_i_begins_with_its_prompt(run: Path, tmp_path: Path) -> None:
