@@ -249,6 +249,7 @@ def test_weights_to_begin_with_must_fit(configured, uninterrupted, book, tmp_pat
         train(configured(begin, "model.hidden_size=32"), tmp_path / "run")
     with pytest.raises(RequestError, match=r"training\.init_from: .*nowhere: no model there"):
         train(configured("training.init_from=nowhere"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
     strange = tmp_path / "strange.abc"
     strange.write_text(book.read_text().replace("T:", "T:þŋ "))
     corpus = (f"corpus.source={strange}", f"corpus.directory={tmp_path / 'corpus'}")

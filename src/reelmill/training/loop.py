@@ -34,7 +34,7 @@ from reelmill.model import (
     new_network,
     weights_of,
 )
-from reelmill.runs import TEST_TUNES, Checkpoint, newest_intact, read_tensors
+from reelmill.runs import TEST_TUNES, Checkpoint, checkpoint_steps, newest_intact, read_tensors
 from reelmill.training.batches import Batch, BatchBuilder, MicroBatch
 from reelmill.training.checkpoints import CheckpointWriter, Snapshot, copied
 from reelmill.training.data import TrainingData, initial_model, open_data, prepare_data
@@ -66,6 +66,8 @@ def train(config: Config, run: Path, deadline: float | None = None) -> TrainingR
     """
     with said_once():
         _check(config)
+        if config.training.init_from and not checkpoint_steps(run):
+            initial_model(config)  # refused before anything is made
     with (
         StopRequest(deadline) as stop,
         joined_processes(config.training, config.tracking.also, str(run / TRACKERS)) as accelerator,
@@ -124,8 +126,7 @@ class Trainer:
         self.log: TrainingLog | None = None
         if accelerator.is_main_process:
             step, logged = self.progress.step, self.progress.logged
-            self.log = TrainingLog(config, run, accelerator, step, logged, still_ours)
-            self.announce()
+            self.log = TrainingLog(config, run, accelerator, step, logged, self.opening(), still_ours)
 
     def build(self, checkpoint: Checkpoint | None) -> None:
         """Make the network and its optimizer, the same in every process, and have Accelerate prepare them."""
@@ -334,14 +335,15 @@ class Trainer:
                 self.progress.best_step,
             )
 
-    def announce(self) -> None:
-        """Say who trains on what, and how much there is to do."""
-        assert self.log is not None
+    def opening(self) -> list[str]:
+        """Lines that say who trains on what, and how much there is to do."""
         steps, characters = self.settings.steps, self.schedule.facts(self.progress.step).characters
-        self.log.tell(first_line(self.accelerator, list(map(len, self.rows)), self.settings))
         left = steps - self.progress.step
         which = f"the last {left:,} of {steps:,}" if self.progress.step else f"{steps:,}"
-        self.log.tell(f"{which} steps of {characters:,} characters, {left * characters:,} in all")
+        return [
+            first_line(self.accelerator, list(map(len, self.rows)), self.settings),
+            f"{which} steps of {characters:,} characters, {left * characters:,} in all",
+        ]
 
     def _refuse_divergence(self, value: float, name: str) -> None:
         """Raise RequestError, the same in all processes, where ``value`` is no number any more."""

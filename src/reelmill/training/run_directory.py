@@ -68,8 +68,9 @@ def _check_same(old: Config, new: Config, run: Path) -> None:
         if not (key == "training.steps" and after >= before)
     ]
     if wrong:
+        only_raised = "; training.steps may only be raised" if "training.steps" in "".join(wrong) else ""
         raise RequestError(
-            f"{run} was trained with other settings: {'; '.join(wrong)}. "
+            f"{run} was trained with other settings: {'; '.join(wrong)}{only_raised}. "
             "Use another run directory, or the settings it has"
         )
     before, after = old.training.steps, new.training.steps

@@ -37,7 +37,8 @@ _MEASURED = 10  # steps of this process after which the time left is told
 class TrainingLog:
     """For the main process. What the metrics say after step ``logged`` is taken back.
 
-    ``check`` is called before each line and raises what must keep it from being written.
+    ``opening`` are lines to begin with. ``check`` is called before each line of metrics and raises what must
+    keep it from being written.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class TrainingLog:
         accelerator: Accelerator,
         step: int,
         logged: int,
+        opening: Sequence[str],
         check: Callable[[], None],
     ) -> None:
         self.config, self._check = config, check
@@ -55,6 +57,8 @@ class TrainingLog:
         self.metrics.cut_back(logged)
         self.publisher = Publisher(run, config.tracking, configuration.to_dict(config))
         _start_trackers(accelerator, config, run, logged)
+        for line in opening:  # before there is a bar to be drawn again
+            print(f"reelmill: {line}", file=sys.stderr, flush=True)
         self.bar = tqdm(
             total=config.training.steps,
             initial=step,

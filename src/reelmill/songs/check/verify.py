@@ -56,7 +56,8 @@ class Verification:
     def describe(self) -> str:
         """A few lines for a person."""
         done = f"{self.songs} of {self.planned} songs"
-        lines = [f"{self.directory}: {done}, {self.bytes:,} bytes in {self.shards} shards"]
+        shards = f"{self.shards} shard{'' if self.shards == 1 else 's'}"
+        lines = [f"{self.directory}: {done}, {self.bytes:,} bytes in {shards}"]
         if self.failed:
             lines.append(f"{self.failed} ids are declared to have no song")
         if self.silent:
