@@ -7,6 +7,7 @@ on them and gloo for what lies on the CPU, so that agreeing never waits for a GP
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -62,12 +63,23 @@ def joined_processes(
                 torch.set_num_threads(1)  # how a product of few rows is added up depends on their number
             with _lost_processes_named(accelerator):
                 yield accelerator
-                if dist.is_initialized():
-                    dist.destroy_process_group()
+                _leave(accelerator)
     finally:
         torch.set_num_threads(threads)
         # Accelerate remembers its precision for good; another run in this process may want another.
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def _leave(accelerator: Accelerator) -> None:
+    """Let go of the model, then of the process group.
+
+    DDP, its hook and the group have threads. One that still ends when Python does, and wants Python's lock
+    for it, aborts the process, which a cluster takes for a failure.
+    """
+    accelerator.free_memory()
+    gc.collect()
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _accelerator(
