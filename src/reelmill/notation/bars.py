@@ -2,7 +2,7 @@
 
 A bar may be short where music commonly is: at the start and the end of the tune, beside repeats, double bars
 and endings (a pickup and the bar it completes), and where two short bars in a row make up one bar. No bar may
-be long.
+be long. Where a line ends in a full bar, its end closes the bar: people leave out that bar line.
 """
 
 from __future__ import annotations
@@ -61,6 +61,11 @@ class _Voice:
         if self.next_meter:
             self.watch.meter, self.next_meter = self.next_meter, None
 
+    def end_line(self) -> None:
+        """Close the bar if it is full."""
+        if self.watch.lasted and self.watch.lasted == self.watch.meter.bar:
+            self.end_bar(edge=False)
+
     def change(self, name: str, value: str) -> None:
         unit, meter = parse_unit(value), parse_meter(value)
         if name == "L" and unit:
@@ -98,16 +103,18 @@ def read_bars(abc: str, meter: Meter) -> list[list[Bar]]:
     unit = parse_unit(dict(fields).get("L", "")) or meter.default_unit
     voices: dict[str, _Voice] = {}
     current = _Voice(Stopwatch(unit, meter))
-    for found in pieces(lines):
-        if isinstance(found, Token):
-            current.take(found)
-        elif found[0] == "V":
-            name = found[1].split(maxsplit=1)[0] if found[1].split() else ""
-            current = voices.setdefault(name, _Voice(Stopwatch(unit, meter)))
-        else:
-            current.change(*found)
-        if not voices:
-            voices[""] = current
+    for line in lines:
+        for found in pieces([line]):
+            if isinstance(found, Token):
+                current.take(found)
+            elif found[0] == "V":
+                name = found[1].split(maxsplit=1)[0] if found[1].split() else ""
+                current = voices.setdefault(name, _Voice(Stopwatch(unit, meter)))
+            else:
+                current.change(*found)
+            if not voices:
+                voices[""] = current
+        current.end_line()
     for voice in voices.values():
         voice.end_bar(edge=True)
     return [voice.bars for voice in voices.values() if voice.bars]

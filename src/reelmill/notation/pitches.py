@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reelmill.notation.header import split_tune
-from reelmill.notation.keys import ALTERATIONS, NO_KEY, SEMITONES, Key, parse_key
+from reelmill.notation.keys import ALTERATIONS, NO_KEY, SEMITONES, Key, names_key, parse_key
 from reelmill.notation.tokens import Kind, note_parts, pieces
 
 MIDDLE_C = 60  # MIDI
@@ -44,28 +44,34 @@ def melody(abc: str) -> Iterator[int]:
     """
     fields, lines = split_tune(abc)
     state = Accidentals(parse_key(dict(fields).get("K", "")) or NO_KEY)
-    bracket, together = "", list[int]()
+    in_chord, together = False, list[int]()
+    in_grace = False
     previous, tied = None, False
     for piece in pieces(lines):
         if isinstance(piece, tuple):
             name, value = piece
-            state.key = (parse_key(value) if name == "K" else None) or state.key
+            if name == "K" and names_key(value):
+                state.key = parse_key(value) or state.key
             continue
         if piece.kind is Kind.BAR:
             state.new_bar()
-        elif piece.kind in (Kind.CHORD_OPEN, Kind.GRACE_OPEN):
-            bracket, together = piece.text[0], []
+        elif piece.kind is Kind.GRACE_OPEN:
+            in_grace = True
         elif piece.kind is Kind.GRACE_CLOSE:
-            bracket, together = "", []
+            in_grace, together = False, []
+        elif piece.kind is Kind.CHORD_OPEN:
+            in_chord, together = True, []
         elif piece.kind is Kind.NOTE:
             together.append(state.pitch(piece.text))
         elif piece.kind is Kind.TIE:
             tied = True
         elif piece.kind is Kind.REST:
             previous = None
-        if together and (piece.kind is Kind.CHORD_CLOSE or (piece.kind is Kind.NOTE and not bracket)):
+        if piece.kind is Kind.CHORD_CLOSE:
+            in_chord = False
+        if together and not in_grace and not in_chord and piece.kind in (Kind.CHORD_CLOSE, Kind.NOTE):
             pitch = max(together)
             if not (tied and pitch == previous):
                 yield pitch
             previous, tied = pitch, False
-            bracket, together = "", []
+            together = []

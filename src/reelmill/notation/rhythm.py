@@ -29,7 +29,7 @@ class Stopwatch:
         self._broken = ""
         self._tuplet_factor, self._tuplet_left = Fraction(1), 0
         self._chord: Fraction | int = 0
-        self._within = ""
+        self._within_chord = self._grace = False
 
     @property
     def unit(self) -> Fraction:
@@ -51,22 +51,23 @@ class Stopwatch:
         """Add what ``token``, the next of the bar, lasts."""
         kind = token.kind
         if kind is Kind.NOTE or kind is Kind.REST:
-            if self._within == "grace":
+            if self._grace:
                 return
             length = self._written_length(token)
-            if self._within != "chord":
+            if not self._within_chord:
                 self._sound(length)
             elif not self._chord:  # a chord lasts as long as its first note
                 self._chord = length
         elif kind is Kind.CHORD_OPEN:
-            self._within, self._chord = "chord", 0
+            self._within_chord, self._chord = True, 0
         elif kind is Kind.CHORD_CLOSE:
-            self._within = ""
-            self._sound(self._chord * length_factor(token.text[1:]))
+            self._within_chord = False
+            if not self._grace:
+                self._sound(self._chord * length_factor(token.text[1:]))
         elif kind is Kind.GRACE_OPEN:
-            self._within = "grace"
+            self._grace = True
         elif kind is Kind.GRACE_CLOSE:
-            self._within = ""
+            self._grace = False
         elif kind is Kind.TUPLET:
             self._start_tuplet(token.text)
         elif kind is Kind.BROKEN:
