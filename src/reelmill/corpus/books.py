@@ -50,7 +50,7 @@ def check_book(path: Path) -> BookFacts:
                 has_tunes = has_tunes or bool(_TUNE_START.search(end + piece))
                 end = piece[-8:]
         if wide:
-            has_tunes = any(starts_tune(line) for line in _wide_lines(path, wide))
+            has_tunes = sum(map(starts_tune, _wide_lines(path, wide))) > 0  # to the end: it may break off
     except OSError as error:
         raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
     return BookFacts(total.hexdigest(), has_tunes)
@@ -70,13 +70,14 @@ def read_book(path: Path) -> Iterator[str]:
 def _wide_encoding(path: Path) -> str:
     """``utf-16…`` or ``utf-32`` if the file is in it, else empty."""
     with path.open("rb") as file:
-        start = file.read(64)
+        start = file.read(8)
     for mark, encoding in _WIDE:
         if start.startswith(mark):
             return encoding
-    if len(start) >= 8 and not any(start[1::2]) and all(start[::2]):
-        return "utf-16-le"
-    return "utf-16-be" if len(start) >= 8 and not any(start[::2]) and all(start[1::2]) else ""
+    even, odd = start[::2], start[1::2]  # of the first characters, which are ASCII, one is zeros
+    if len(start) == 8 and any(even) != any(odd) and 0 not in (even if any(even) else odd):
+        return "utf-16-le" if any(even) else "utf-16-be"
+    return ""
 
 
 def _wide_lines(path: Path, encoding: str) -> Iterator[str]:
