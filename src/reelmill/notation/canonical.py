@@ -6,27 +6,30 @@ spaces made one. Of several values the first is kept; of M:, L: and Q:, which pl
 
 Keys are written short: ``K:D``, ``K:Em``, ``K:Ador``, and with ``mix``, ``phr``, ``lyd``, ``loc`` likewise
 (``K:E Minor`` becomes ``K:Em``, ``K:D Ionian`` becomes ``K:D``), accidentals after a space (``K:Dmix =c``),
-clefs left out. Meters have no spaces, tempos no quoted words, rhythms (R:) no capitals.
+clefs left out. Meters have no spaces, tempos no quoted words, rhythms (R:) no capitals, text no escapes
+(``Caf\\'e`` becomes ``Café``).
 
 Body: as written, except that
 
+- an order of parts (P:) is written out, and a section between ``|::`` and ``::|`` as often as it is played;
+- octaves of clefs, of K: and of V: are written into the notes (``octaves``);
 - comments, ``%%`` directives, lyrics, symbol lines and every field but K:, M:, L:, V: (and Q: if asked for)
-  go, as lines and inline;
-- quoted text goes unless it is a chord symbol (``"Am7/G"``);
+  go, as lines and inline; the letters of U: become what they stand for;
+- quoted text goes unless it is a chord symbol, which has the name that abc2midi knows (``"Am7/G"``);
 - a line that ends in a backslash is joined with the next;
 - line-break marks (``!``), beam marks (`````), spacers (``y``), decorations with names no player knows
   (``!4!``) and characters that mean nothing where they stand go;
 - one-letter decorations stand right before their note (``T(AB)`` becomes ``(TAB)``), or go;
-- ties between different places of the staff, which can only be slurs, go, and so do ties to rests;
+- ties between different places of the staff, which can only be slurs, go, and so do ties to rests and after
+  grace notes;
 - a part with endings that begins after ``:|`` gets the ``|:`` it lacks: ``A:|B|1c:|2d|]`` becomes
-  ``A:||:B|1c:|2d|]``;
+  ``A:||:B|1c:|2d|]``; a repeat that nothing closes is none;
 - runs of spaces become one, none at the ends of lines; an ending's number follows its bar line directly;
-- ``+CEG+`` of ABC 1.6 becomes ``[CEG]``, ``:]`` becomes ``:|``, the invisible bar line ``[|]`` goes.
+- ``+trill+`` becomes ``!trill!``, ``+CEG+`` of ABC 1.6 ``[CEG]``, ``:]`` becomes ``:|``, the invisible bar line ``[|]`` goes.
 
-The text ends with one newline and has no blank line. Notes and their lengths are never changed; with M: and
-L: among the asked fields the tune sounds as before, apart from a tempo or an order of parts (P:) that was
-left out, and from what a player could not make out before: a decoration out of place, a repeat that nothing
-opens. The form is a fixed point: canonical(canonical(tune)) == canonical(tune).
+The text ends with one newline and has no blank line. Lengths of notes are never changed; with M: and L: among
+the asked fields the tune sounds as before, apart from a tempo that was left out, and from what a player could
+not make out before: a decoration out of place, a repeat that nothing opens. The form is a fixed point: canonical(canonical(tune)) == canonical(tune).
 """
 
 from __future__ import annotations
