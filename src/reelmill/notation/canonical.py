@@ -25,11 +25,13 @@ Body: as written, except that
 - a part with endings that begins after ``:|`` gets the ``|:`` it lacks: ``A:|B|1c:|2d|]`` becomes
   ``A:||:B|1c:|2d|]``; a repeat that nothing closes is none;
 - runs of spaces become one, none at the ends of lines; an ending's number follows its bar line directly;
-- ``+trill+`` becomes ``!trill!``, ``+CEG+`` of ABC 1.6 ``[CEG]``, ``:]`` becomes ``:|``, the invisible bar line ``[|]`` goes.
+- ``+trill+`` becomes ``!trill!``, ``+CEG+`` of ABC 1.6 ``[CEG]``, ``:]`` ``:|``; the invisible bar
+  line ``[|]`` goes.
 
 The text ends with one newline and has no blank line. Lengths of notes are never changed; with M: and L: among
 the asked fields the tune sounds as before, apart from a tempo that was left out, and from what a player could
-not make out before: a decoration out of place, a repeat that nothing opens. The form is a fixed point: canonical(canonical(tune)) == canonical(tune).
+not make out before: a decoration out of place, a repeat that nothing opens. The form is a fixed point:
+canonical(canonical(tune)) == canonical(tune).
 """
 
 from __future__ import annotations
