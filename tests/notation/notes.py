@@ -1,7 +1,7 @@
 """Every real tune plays the same notes before and after canonical form: both named corpora, and Essen.
 
-``make notes`` runs it: some 13,500 tunes, each played twice by abc2midi. It says which tunes differ and are not
-listed in ``ears.EXCEPTIONS``, which of those are listed and do not, and how many canonical tunes pass each tier.
+``make notes`` runs it: some 13,500 tunes, each played twice by abc2midi. It says which tunes differ and are
+not listed in ``ears.EXCEPTIONS``, which are listed and do not, and how many canonical tunes pass each tier.
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
 """Settings of a corpus: where tunes come from and what is kept of them."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
 
 from reelmill.settings import COMPUTE, STRICT
+
+_WORTH_A_PROCESS = 1000  # tunes, which take two seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,13 @@ class CorpusSettings:
     split_seed: Annotated[int, Field(ge=0)] = 0
     max_tune_length: Annotated[int, Field(ge=1)] = 20_000  # characters; longer tunes are dropped and counted
     directory: Annotated[str, COMPUTE] = ""  # where the built corpus lies; empty: in the cache
-    num_proc: Annotated[int, COMPUTE, Field(ge=1)] = 1
+    num_proc: Annotated[int, COMPUTE, Field(ge=0)] = 0  # processes that build it; 0: one a processor
 
     __pydantic_config__ = STRICT
+
+    def processes(self, tunes: int) -> int:
+        """How many processes look at so many tunes: few tunes are done before a process has begun."""
+        if self.num_proc:
+            return self.num_proc
+        there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(there, 1 + tunes // _WORTH_A_PROCESS)

@@ -18,6 +18,8 @@ from reelmill.notation.meter import Meter, parse_meter, parse_unit
 from reelmill.notation.rhythm import Stopwatch
 from reelmill.notation.tokens import Kind, Token, pieces
 
+_BORDERS = frozenset((Kind.BAR, Kind.ENDING, Kind.NUMBER))
+
 
 @dataclass
 class Bar:
@@ -42,7 +44,7 @@ class _Voice:
     next_meter: Meter | None = None
 
     def take(self, token: Token) -> None:
-        if token.kind in (Kind.BAR, Kind.ENDING, Kind.NUMBER):
+        if token.kind in _BORDERS:
             edge = token.kind is not Kind.BAR or token.text not in ("|", ".|")
             self.end_bar(edge)
         else:
@@ -63,7 +65,7 @@ class _Voice:
 
     def end_line(self) -> None:
         """Close the bar if it is full."""
-        if self.watch.lasted and self.watch.lasted == self.watch.meter.bar:
+        if self.watch.lasted == self.watch.meter.bar:
             self.end_bar(edge=False)
 
     def change(self, name: str, value: str) -> None:

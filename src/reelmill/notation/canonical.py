@@ -203,21 +203,26 @@ def _music(tokens: Iterable[Token], fields: set[str]) -> list[Token]:
     last = Kind.STRAY  # the last kind that stays, spaces and ties apart
     ending_may_follow = False
     inside = ""  # the brackets that are open
+    note, bar, number, space = Kind.NOTE, Kind.BAR, Kind.NUMBER, Kind.SPACE
     for token in tokens:
+        if token.kind is note:  # most are, and they stay as they are wherever they stand
+            music.append(token)
+            last, ending_may_follow = note, False
+            continue
         inside = _bracket(inside, last, token)
-        if token.kind is Kind.NUMBER:
-            if not ending_may_follow or last is not Kind.BAR:
+        if token.kind is number:
+            if not ending_may_follow or last is not bar:
                 continue
-            while music[-1].kind is Kind.SPACE:
+            while music[-1].kind is space:
                 music.pop()
         misplaced = token.kind is Kind.BROKEN and last not in _AFTER_SOUND
-        if misplaced or (token.kind is Kind.SPACE and inside.endswith("[")):
+        if misplaced or (token.kind is space and inside.endswith("[")):
             continue
         for piece in _rewritten(token, fields):
             music.append(piece)
             last = last if piece.kind in (Kind.SPACE, Kind.TIE) else piece.kind
         if token.kind not in (Kind.SPACE, Kind.QUOTED):
-            ending_may_follow = token.kind is Kind.BAR
+            ending_may_follow = token.kind is bar
     if inside:
         raise NotATune(_UNBALANCED[inside[-1]])
     return _with_signs_in_place(music)
@@ -268,6 +273,9 @@ def _rewritten(token: Token, fields: set[str]) -> list[Token]:
 
 def _with_signs_in_place(music: Iterable[Token]) -> list[Token]:
     """With one-letter decorations right before the note they decorate; those that decorate none go."""
+    music = list(music)
+    if not any(token.kind is Kind.SIGN for token in music):
+        return music
     placed: list[Token] = []
     waiting: list[Token] = []
     while_grace: list[Token] = []

@@ -55,16 +55,17 @@ def written_octaves(
         if name == "V" and value.split():
             words = value.split()
             voices.setdefault(words[0], _Shift()).heed(sounding_words(words[1:]))
+    inline = [token.text for line in body for token in line if token.kind is Kind.INLINE]
+    if all(voice == _Shift() for voice in voices.values()) and not any(
+        "=" in said for said in (key, *inline)
+    ):
+        return key, body
     default = _Shift()
     plain_key, words = _divided(key)
     default.heed(words)
     moves = _Moves(voices, default, plain_key)
-    if not any(
-        token.kind is Kind.INLINE and token.text.lstrip("[")[0] == "V" for line in body for token in line
-    ):
-        default_semitones = moves.shift[1]
-    else:
-        default_semitones = default.over(_Shift())[1]
+    named = any(said.lstrip("[")[0] == "V" for said in inline)
+    default_semitones = default.over(_Shift())[1] if named else moves.shift[1]
     moves.announced = dict.fromkeys(["", *voices], default_semitones)
     moved = [[new for token in line for new in moves.take(token)] for line in body]
     return _with_transposition(plain_key, default_semitones), moved

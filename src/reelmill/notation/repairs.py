@@ -21,6 +21,8 @@ def without_false_ties(lines: Lines) -> Lines:
 
     In old books a hyphen often stands for a slur. Ties beside chords stay: they may tie one of the notes.
     """
+    if not _has(lines, Kind.TIE):
+        return lines
     false: set[int] = set()  # the identities of tokens
     waiting: list[Token] = []  # ties since the last sound
     last = ""  # place of the last note, empty if it was none
@@ -58,7 +60,7 @@ def with_plain_repeats(lines: Lines) -> Lines:
     between them, players repeat once, and so it stays.
     """
     lines = [_with_joined_bar_lines(line) for line in lines]
-    if not any(_repeats(token, _OPENS) or _repeats(token, _CLOSES) for token in _in_order(lines)):
+    if not any(token.kind is Kind.BAR and "::" in token.text for token in _in_order(lines)):
         return lines
     plain: Lines = []
     section: list[Token] | None = None  # since the sign that opened it
@@ -116,6 +118,8 @@ def with_opened_repeats(lines: Lines) -> Lines:
 
     Players that do not open it for themselves lose the repeat.
     """
+    if not _has(lines, Kind.ENDING, Kind.NUMBER):
+        return lines
     unopened: set[int] = set()  # the identities of the first tokens of such parts
     closed = False  # whether the last repeat sign was a ``:|``
     start: Token | None = None  # the first token of the part after it
@@ -142,11 +146,8 @@ def with_closed_repeats(lines: Lines) -> Lines:
 
     They play that part once, so a ``::`` there is a ``:|``. Where there are voices, nothing changes.
     """
-    tokens = list(_in_order(lines))
-    if any(map(_changes_voice, tokens)):
-        return lines
     plain: dict[int, Token] = {}  # by the identities of tokens
-    for token in reversed(tokens):
+    for token in (token for line in reversed(lines) for token in reversed(line)):
         if token.kind is Kind.ENDING or token.kind is Kind.NUMBER:
             break
         if token.kind is Kind.BAR and ":" in token.text:
@@ -155,7 +156,13 @@ def with_closed_repeats(lines: Lines) -> Lines:
                 plain[id(token)] = Token(Kind.BAR, ":|" if closes else "|")
             if closes or token.text[-1] != ":":
                 break
-    return [[plain.get(id(token), token) for token in line] for line in lines] if plain else lines
+    if not plain or any(map(_changes_voice, _in_order(lines))):
+        return lines
+    return [[plain.get(id(token), token) for token in line] for line in lines]
+
+
+def _has(lines: Lines, *kinds: Kind) -> bool:
+    return any(token.kind in kinds for line in lines for token in line)
 
 
 def _changes_voice(token: Token) -> bool:

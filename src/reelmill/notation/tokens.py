@@ -111,18 +111,20 @@ def _tokens(line: str) -> tuple[Token, ...]:
 
 def pieces(lines: Iterable[str]) -> Iterator[Token | tuple[str, str]]:
     """Tokens of music, and (name, value) of fields, inline or not, in the order of the body ``lines``."""
+    inline, number, bar = Kind.INLINE, Kind.NUMBER, Kind.BAR
     for line in lines:
         found = body_field(line)
         if found:
             yield found
             continue
-        last = Kind.STRAY
+        last = inline
         for token in read_tokens(line):
-            if token.kind is Kind.INLINE:
+            kind = token.kind
+            if kind is inline:
                 yield token.text[1], token.text[3:-1].strip()
-            elif token.kind is not Kind.NUMBER or last is Kind.BAR:
+            elif kind is not number or last is bar:
                 yield token
-            last = token.kind
+            last = kind
 
 
 @lru_cache(maxsize=1 << 14)
