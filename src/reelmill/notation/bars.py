@@ -18,7 +18,8 @@ from reelmill.notation.meter import Meter, parse_meter, parse_unit
 from reelmill.notation.rhythm import Stopwatch
 from reelmill.notation.tokens import Kind, Token, pieces
 
-_BORDERS = frozenset((Kind.BAR, Kind.ENDING, Kind.NUMBER))
+# Read once: the members of an enumeration are looked up slowly.
+_BAR, _ENDING, _NUMBER = Kind.BAR, Kind.ENDING, Kind.NUMBER
 
 
 @dataclass
@@ -44,9 +45,11 @@ class _Voice:
     next_meter: Meter | None = None
 
     def take(self, token: Token) -> None:
-        if token.kind in _BORDERS:
-            edge = token.kind is not Kind.BAR or token.text not in ("|", ".|")
-            self.end_bar(edge)
+        kind = token.kind
+        if kind is _BAR:
+            self.end_bar(edge=token.text not in ("|", ".|"))
+        elif kind is _ENDING or kind is _NUMBER:
+            self.end_bar(edge=True)
         else:
             self.watch.take(token)
 

@@ -13,6 +13,7 @@ _NOTE, _REST, _CHORD_OPEN, _CHORD_CLOSE = Kind.NOTE, Kind.REST, Kind.CHORD_OPEN,
 _GRACE_OPEN, _GRACE_CLOSE, _TUPLET, _BROKEN, _OVERLAY, _SPACE = (
     Kind.GRACE_OPEN, Kind.GRACE_CLOSE, Kind.TUPLET, Kind.BROKEN, Kind.OVERLAY, Kind.SPACE,
 )  # fmt: skip
+_ZERO, _ONE = Fraction(0), Fraction(1)
 _IN_THE_TIME_OF = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}  # the q of (p; for 5, 7 and 9 it depends on the meter
 
 
@@ -26,14 +27,14 @@ class Stopwatch:
 
     def restart(self) -> None:
         """Begin a new bar."""
-        self._longest = Fraction(0)  # whole notes, of the voices overlaid so far
+        self._longest = _ZERO  # whole notes, of the voices overlaid so far
         self._before: Fraction | int = 0  # whole notes, before the unit note length changed
         # From here on in unit note lengths.
         self._units: Fraction | int = 0
         self._previous: Fraction | int = 0  # what the last note lasts; in ``_units`` already
         self._previous_written: Fraction | int = 0
         self._broken = ""
-        self._tuplet_factor, self._tuplet_left = Fraction(1), 0
+        self._tuplet_factor, self._tuplet_left = _ONE, 0
         self._chord: Fraction | int = 0
         self._within_chord = self._grace = False
 
@@ -53,7 +54,10 @@ class Stopwatch:
         """Whole notes that the tokens since ``restart`` last; of overlaid voices, the longest."""
         if not self._units and not self._before:
             return self._longest
-        return max(self._longest, self._before + self._units * self._unit)
+        lasted = self._units * self._unit
+        if self._before:
+            lasted += self._before
+        return max(self._longest, lasted) if self._longest else lasted
 
     def take(self, token: Token) -> None:
         """Add what ``token``, the next of the bar, lasts."""
