@@ -311,6 +311,10 @@ def test_letters_with_accents_may_be_written_with_escapes(written: str, title: s
     assert header(canonical(tune("GAB|", f"T:{written}\n"), FIELDS))["T"] == title
 
 
+def test_what_html_escapes_is_heard_as_it_is_meant() -> None:
+    assert abc_to_midi(tune(f"&quot;G&quot;{PLAIN}|")) == abc_to_midi(tune(f'"G"{PLAIN}|'))
+
+
 def test_a_line_end_closes_a_full_bar_and_no_other() -> None:
     assert bars_problem(tune("GABc d4\nGABc d4|GABc\nd4|")) == ""
     assert bars_problem(tune("GABc d4|GABc d4 GABc d4|GABc d4|")) == "bar 2 lasts 8/4 of 4/4"

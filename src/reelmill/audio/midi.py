@@ -14,6 +14,7 @@ from reelmill.audio import abc2midi
 from reelmill.notation.chords import chord_symbol
 from reelmill.notation.keys import names_key, parse_key
 from reelmill.notation.parts import TooManyParts, play_order
+from reelmill.notation.text import unescaped
 
 FEWEST_NOTES = 16
 LONGEST = 600.0  # seconds of music
@@ -156,11 +157,13 @@ def _prepared(abc: str) -> str:
 def _as_known(tune: str) -> str:
     """``tune`` with what ABC 2.1 allows and abc2midi does not know written as it knows it, or left out.
 
-    Chord symbols get the names it has. I:, which is another way to write ``%%``, goes, and so do remarks,
-    text within the body, words in P: that are no order of parts, words in K: that mean nothing, a hornpipe's
-    R: in a meter that abc2midi has no swing for, and dots beside ``>``, ``<`` and ``-``, which shorten a note
-    before it is compared.
+    Chord symbols get the names it has, and what HTML escapes is unescaped. I:, which is another way to write
+    ``%%``, goes, and so do remarks, text within the body, words in P: that are no order of parts, words in K:
+    that mean nothing, a hornpipe's R: in a meter that abc2midi has no swing for, and dots beside ``>``, ``<``
+    and ``-``, which shorten a note before it is compared.
     """
+    if "&" in tune or "<b" in tune:
+        tune = unescaped(tune)
     if "." in tune:
         tune = _DOT.sub(r"\1", tune)
     if "ornpipe" in tune:
