@@ -165,6 +165,11 @@ def test_the_bound_is_on_what_an_order_expands_to(value: str) -> None:
         canonical(tune("P:A\nGAB|", f"P:{value}\n"), FIELDS)
 
 
+def test_parts_that_make_a_tune_too_long_are_refused_before_they_are_read() -> None:
+    with pytest.raises(NotATune, match="a million characters"):
+        canonical(tune("P:A\n" + "GABc d4|" * 50_000, "P:A64\n"), FIELDS)
+
+
 @pytest.mark.parametrize("order", ["AB", "A2B2A2B2A2", "((AB)2.(BA)3)2", "BA", "A3", "ABXA"])
 def test_parts_are_written_out_in_their_order_and_heard_so(order: str, hear: Hear) -> None:
     a, b = "GABc d4|", "e4 c4|"

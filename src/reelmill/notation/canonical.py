@@ -93,7 +93,10 @@ def canonical(text: str, fields: Sequence[str]) -> str:
     found, lines = split_tune(unescaped(text))
     try:
         head = _header(found, set(fields))
-        body = _body(found, written_out(found, lines), set(fields))
+        played = written_out(found, lines)
+        if sum(map(len, played)) > LONGEST:
+            raise NotATune("longer than a million characters")
+        body = _body(found, played, set(fields))
         head["K"], body = written_octaves(found, head["K"], body)
     except (TooManyParts, BeyondMidi) as error:
         raise NotATune(str(error)) from None
