@@ -1,11 +1,11 @@
 """Settings of a corpus: where tunes come from and what is kept of them."""
 
-import os
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
 
+from reelmill.resources import processors
 from reelmill.settings import COMPUTE, STRICT
 
 _WORTH_A_PROCESS = 1000  # tunes, which take two seconds
@@ -31,7 +31,4 @@ class CorpusSettings:
 
     def processes(self, tunes: int) -> int:
         """How many processes look at so many tunes: few tunes are done before a process has begun."""
-        if self.num_proc:
-            return self.num_proc
-        there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(there, 1 + tunes // _WORTH_A_PROCESS)
+        return self.num_proc or min(processors(), 1 + tunes // _WORTH_A_PROCESS)

@@ -16,9 +16,10 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
+from reelmill import resources
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.songs.check.verify import verify
-from reelmill.songs.make import launch, resources
+from reelmill.songs.make import launch
 from reelmill.songs.make.generate import generate
 from reelmill.songs.make.launch import CommonWork
 from reelmill.songs.make.produce import worker_count

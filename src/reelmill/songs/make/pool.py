@@ -20,10 +20,10 @@ from typing import Any
 from reelmill.audio.process import ToolError
 from reelmill.audio.settings import AudioSettings
 from reelmill.errors import RequestError
+from reelmill.resources import processors
 from reelmill.songs.check.examine import Examination
 from reelmill.songs.make import child
 from reelmill.songs.make.channel import Channel, Data, Frame, Room, room
-from reelmill.songs.make.resources import processors
 from reelmill.songs.make.spawn import ending, spawn
 from reelmill.songs.make.validate import Judgement
 from reelmill.songs.store.sound import Sound

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reelmill import durable
+from reelmill import durable, resources
 from reelmill.audio.encode import extension
 from reelmill.config import Config
 from reelmill.model import TrainedModel
 from reelmill.room import size_text
 from reelmill.sampling.engine import sampling_device
 from reelmill.songs.check.examine import Verified
-from reelmill.songs.make import resources
 from reelmill.songs.make.launch import CommonWork, Workers
 from reelmill.songs.make.machine import Machine
 from reelmill.songs.make.pool import Pool
