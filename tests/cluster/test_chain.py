@@ -6,6 +6,7 @@ Slurm's commands are programs that note what they are asked; ``tests/slurm`` has
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 
 from reelmill import config, durable
 from reelmill.audio.settings import AudioSettings
+from reelmill.cluster import songs_request
 from reelmill.cluster.generate import Songs, collect_or_submit_again, generate_on_cluster, overnight, scripts
 from reelmill.cluster.jobs import PlanJob
 from reelmill.cluster.planned import planned
@@ -23,9 +25,10 @@ from reelmill.cluster.settings import ClusterSettings, Stage
 from reelmill.cluster.submission import submissions
 from reelmill.config import Config
 from reelmill.corpus.vocabulary import Vocabulary
-from reelmill.errors import IncompleteError, RequestError
+from reelmill.errors import CancelledError, IncompleteError, RequestError
 from reelmill.model import TrainedModel, new_network
 from reelmill.songs.make.generate import generate
+from reelmill.songs.results.disk import Disk
 from reelmill.songs.store.plan import SECTIONS, grow_plan, read_plan
 from reelmill.training.settings import ModelSettings
 from tests.songs.conftest import write_run
@@ -41,13 +44,16 @@ class Slurm:
         self.texts = texts
         self._program("scancel", f'echo "$@" >> {texts}/cancelled')
         self._program("srun", "exit 1")  # submitit wants to see one
+        self._program("sacct", f"cat {texts}/ended")
         self._program("squeue", f"cat {texts}/queue 2>/dev/null; true")
         self._program(
             "sbatch",
             f'echo "$1" >> {texts}/scripts\n'
             f"number=$(wc -l < {texts}/scripts)\n"
             f'if [ "$number" = "$(cat {texts}/refuse 2>/dev/null)" ]; then\n'
-            f'  if [ -e {texts}/hang ]; then echo "$number $1" > {texts}/queue; exec sleep 60; fi\n'
+            f"  if [ -e {texts}/hang ]; then\n"
+            f'    echo "$number|PENDING|None||0:00|9:00||$1" > {texts}/queue; exec sleep 60\n'
+            "  fi\n"
             '  echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1\n'
             "fi\n"
             'echo "Submitted batch job $number"',
@@ -235,10 +241,31 @@ def test_a_night_that_was_planned_is_collected_or_gone_on_with(
     shutil.copytree(run, tonight.run, dirs_exist_ok=True)  # the training
     job = collect_job(tmp_path / "songs")
     assert PlanJob(job["plan_job"]).work()
+    (slurm.texts / "ended").write_text("3_0|FAILED\n3_1|COMPLETED\n")
     assert "submitted again what is missing" in collect_or_submit_again(job)
     assert planned(tmp_path / "songs")["songs"] == 24
     again = [item for item in submissions(tmp_path / "songs") if item["stage"] == "collect"][-1]
     assert durable.read_json(Path(again["folder"]) / "job.json")["planned"] == planned(tmp_path / "songs")
+
+
+@pytest.mark.parametrize(
+    ("told", "error", "said"),
+    [
+        ("1_0|FAILED\n1_1|CANCELLED by 0\n", CancelledError, "(job 1) was cancelled"),
+        (None, IncompleteError, "ended is not known"),
+    ],
+)
+def test_what_was_cancelled_or_is_not_known_is_not_submitted_again(
+    slurm: Slurm, run: Path, tmp_path: Path, told: str | None, error: type[Exception], said: str
+) -> None:
+    generate_on_cluster(songs(run), clusters())
+    queued = len(slurm.submitted)
+    if told:
+        (slurm.texts / "ended").write_text(told)
+    with pytest.raises(error, match=re.escape(said)) as ended:
+        collect_or_submit_again(collect_job(tmp_path / "songs"))
+    assert "goes on from what is made" in str(ended.value)
+    assert len(slurm.submitted) == queued
 
 
 @pytest.mark.parametrize("scheduler", ["slurm", "local"])
@@ -374,6 +401,28 @@ def test_a_corpus_that_nodes_do_not_see_is_refused(slurm: Slurm, settings: Confi
     ):
         overnight(settings, songs(tmp_path / "run"), clusters(shared_disks=seen))
     assert slurm.submitted == []
+
+
+def test_songs_that_do_not_fit_are_refused_with_what_would(
+    slurm: Slurm, settings: Config, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = songs(run, songs=10**9, audio=True)
+    for submit in (
+        lambda force: generate_on_cluster(many, clusters(), force),
+        lambda force: overnight(
+            settings, dataclasses.replace(many, run=run.parent / "new"), clusters(), force
+        ),
+    ):
+        with pytest.raises(RequestError, match="that does not fit") as refusal:
+            submit(False)
+        assert re.search(r"what would fit: .*--songs \d{3,}; --force submits", str(refusal.value))
+        assert slurm.submitted == []
+        submit(True)
+        assert slurm.submitted
+        (slurm.texts / "scripts").unlink()
+        shutil.rmtree(run.parent / "songs")
+    fitting = songs_request._fitting(many, settings, Disk(10**9, 10**12), 6 * 10**11)
+    assert "audio.format=flac" in fitting and "--no-audio (1.0 GB)" in fitting and "--songs" in fitting
 
 
 def test_the_disk_is_said_before_anything_is_queued(

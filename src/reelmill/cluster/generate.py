@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from reelmill.cluster import queue
-from reelmill.cluster.cancelling import all_or_none
+from reelmill.cluster.cancelling import GO_ON, all_or_none, was_cancelled
 from reelmill.cluster.jobs import CollectJob, GenerateJob, PlanJob
-from reelmill.cluster.limits import refuse_array, refuse_impossible
+from reelmill.cluster.limits import refuse_array, refuse_impossible, refuse_percent
 from reelmill.cluster.local import run_here
 from reelmill.cluster.planned import planned, planned_by, refuse_earlier_plan, refuse_other_plan
 from reelmill.cluster.requirements import refuse_unmakeable, refuse_unseen
 from reelmill.cluster.settings import ClusterSettings, Stage
-from reelmill.cluster.songs_request import Songs, disk_line, made_as, run_settings, say_idle, songs_of
+from reelmill.cluster.songs_request import Room, Songs, disk_room, made_as, run_settings, say_idle, songs_of
 from reelmill.cluster.submission import (
     JOB,
     Request,
@@ -33,25 +33,28 @@ from reelmill.cluster.submission import (
     batch_scripts,
     new_folder,
     refuse_second,
+    submissions,
     submit,
     write_job,
 )
 from reelmill.cluster.train import build_corpus, finished, refuse_another_run, training_request
 from reelmill.config import Config, parse
-from reelmill.errors import IncompleteError
+from reelmill.errors import CancelledError, IncompleteError
 
 SONG_STAGES: tuple[Stage, Stage] = ("generate", "collect")
 Clusters = Mapping[Stage, ClusterSettings]
 
 
-def generate_on_cluster(songs: Songs, clusters: Clusters) -> list[Submission]:
+def generate_on_cluster(songs: Songs, clusters: Clusters, force: bool = False) -> list[Submission]:
     """Plan the songs, submit their array and what collects them; all of it here if the cluster is
-    ``local``.
+    ``local``. Songs that do not fit the disk are refused, unless by ``force``.
     """
     config = run_settings(songs)
+    if clusters["generate"].scheduler == "slurm":
+        refuse_percent(songs.out)  # before minutes of measuring
     songs = made_as(config, songs)
     say_idle(songs, config)
-    print(disk_line(songs, config, clusters["generate"], trained=True), file=sys.stderr)
+    _see_to_room(disk_room(songs, config, clusters["generate"], trained=True), force)
     if clusters["generate"].scheduler == "local":
         plan_songs(songs.run, songs.out, songs.songs, songs.seed, songs.audio, songs.overrides)
         _generate_here(songs, clusters)
@@ -65,9 +68,9 @@ def generate_on_cluster(songs: Songs, clusters: Clusters) -> list[Submission]:
     return sent
 
 
-def overnight(settings: Config, songs: Songs, clusters: Clusters) -> list[Submission]:
+def overnight(settings: Config, songs: Songs, clusters: Clusters, force: bool = False) -> list[Submission]:
     """Submit training, planning, generation and collection, each waiting for the one before; all or none of
-    them.
+    them. Songs that do not fit the disk are refused, unless by ``force``.
     """
     refuse_another_run(settings, songs.run)
     refuse_earlier_plan(songs.out, settings, songs.songs, songs.seed)
@@ -78,13 +81,13 @@ def overnight(settings: Config, songs: Songs, clusters: Clusters) -> list[Submis
             build_corpus(settings)
             request = training_request(settings, songs.run)
             run_here(write_job(request, clusters["train"], new_folder(request)), clusters["train"])
-        return generate_on_cluster(songs, clusters)
+        return generate_on_cluster(songs, clusters, force)
     clusters = one_task_each(clusters)
     refuse_impossible(clusters["train"], songs.run)
     refuse_second(songs.run, "train")
     refuse_unseen(settings, clusters["train"], corpus=True, audio=False)
     _refuse_what_cannot_be(settings, songs, clusters, beside=3)
-    print(disk_line(songs, settings, clusters["generate"], trained=False), file=sys.stderr)
+    _see_to_room(disk_room(songs, settings, clusters["generate"], trained=False), force)
     build_corpus(settings)
     sent: list[Submission] = []
     with all_or_none(lambda: _jobs(sent)):
@@ -100,7 +103,7 @@ def scripts(songs: Songs, clusters: Clusters, settings: Config | None = None) ->
     ``settings`` adds those of ``overnight``.
     """
     config = settings or run_settings(songs)
-    disk = f"# {disk_line(songs, config, clusters['generate'], trained=settings is None)}\n"
+    disk = f"# {disk_room(songs, config, clusters['generate'], trained=settings is None).line}\n"
     if clusters["generate"].scheduler == "local":
         here = (
             f"# no Slurm: {songs.tasks} × `python -m reelmill.cluster.task` on this machine, then collect\n"
@@ -171,6 +174,8 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
     asked = job["planned"] or planned_by(Path(job["plan_job"]), Path(job["run"]), out)
     refuse_other_plan(out, asked)
     found = verify(out, resume=True, audio=job["audio"])
+    if not found.made:
+        _refuse_cancelled(out, job["array"], found.describe())
     if found.made:
         collect(out, audio=job["audio"])
         report = write_report(out)
@@ -180,7 +185,9 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
         if not found.intact:
             raise IncompleteError(done)
         return done
-    clusters = {stage: parse(ClusterSettings, job["clusters"][stage], stage) for stage in SONG_STAGES}
+    clusters = {
+        stage: _seen(parse(ClusterSettings, job["clusters"][stage], stage), out) for stage in SONG_STAGES
+    }
     if job["round"] >= clusters["collect"].collect_rounds:
         forget(out)
         raise IncompleteError(f"after {job['round']} further rounds:\n{found.describe()}")
@@ -193,6 +200,29 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
     # A container may have no sbatch: then this job makes what is missing.
     generate(out, overrides=songs.overrides, audio=songs.audio, progress=False, recall=True)
     return collect_or_submit_again({**job, "round": job["round"] + 1})
+
+
+def _see_to_room(room: Room, force: bool) -> None:
+    if not force:
+        room.refuse_too_large()
+    print(room.line, file=sys.stderr)
+
+
+def _refuse_cancelled(out: Path, array: Sequence[str], missing: str) -> None:
+    """What a person has cancelled is not submitted again, nor what nobody knows not to be."""
+    for item in submissions(out):
+        if array and item["jobs"] == array:
+            cancelled = was_cancelled(item)
+            name = f"the array that makes the songs (job {', '.join(array)})"
+            if cancelled:
+                raise CancelledError(f"{name} was cancelled; {GO_ON}\n{missing}")
+            if cancelled is None:
+                raise IncompleteError(f"how {name} ended is not known; {GO_ON}\n{missing}")
+
+
+def _seen(settings: ClusterSettings, directory: Path) -> ClusterSettings:
+    """``settings`` for a job that runs in ``directory``: nodes see it, whatever it looks like on this one."""
+    return dataclasses.replace(settings, shared_disks=[*settings.shared_disks, str(directory)])
 
 
 def _refuse_what_cannot_be(config: Config, songs: Songs, clusters: Clusters, beside: int) -> None:
@@ -214,7 +244,7 @@ def _submit_songs(
 ) -> None:
     """Submit the array, after what is ``sent``, and what collects; both are added to ``sent``."""
     sent.append(submit(_array_request(songs, round_number), clusters["generate"], _jobs(sent[-1:])))
-    collecting = _collect_request(songs, clusters, round_number, asked)
+    collecting = _collect_request(songs, clusters, round_number, asked, sent[-1].jobs)
     sent.append(submit(collecting, clusters["collect"], sent[-1].jobs, condition="afterany"))
 
 
@@ -239,15 +269,22 @@ def _plan_request(songs: Songs) -> Request:
 
 
 def _collect_request(
-    songs: Songs, clusters: Clusters, round_number: int, asked: Mapping[str, Any] | Path
+    songs: Songs,
+    clusters: Clusters,
+    round_number: int,
+    asked: Mapping[str, Any] | Path,
+    array: Sequence[str] = (),
 ) -> Request:
-    """``asked`` is what was planned, or the file of the job that is going to plan it."""
+    """``asked`` is what was planned, or the file of the job that is going to plan it; ``array`` the jobs that
+    make the songs.
+    """
     facts = {
         **songs.facts(),
         "planned": None if isinstance(asked, Path) else dict(asked),
         "plan_job": str(asked) if isinstance(asked, Path) else "",
         "round": round_number,
         "array_tasks": songs.tasks,
+        "array": list(array),
         "clusters": {stage: dataclasses.asdict(clusters[stage]) for stage in SONG_STAGES},
     }
     return Request("collect", songs.out, facts, lambda job_file, _share: CollectJob(job_file))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -22,11 +22,14 @@ class TrainJob(task.Job):
 
     def work(self) -> bool:
         job = self.facts()
+        deadline = task.deadline(job, os.environ)
         from reelmill import config
         from reelmill.training.loop import train
 
         settings = config.from_dict(job["config"], source=self.job_file)
-        result = train(settings, Path(job["directory"]), deadline=task.deadline(job, os.environ))
+        if settings.training.device == "auto":
+            require_gpus(os.environ)
+        result = train(settings, Path(job["directory"]), deadline=deadline)
         return bool(result.finished)
 
 
@@ -99,6 +102,20 @@ def job_object(stage: str, job_file: str, share: int) -> Callable[[], None]:
         "collect": CollectJob,
     }
     return kinds[stage](job_file)
+
+
+def require_gpus(environ: Mapping[str, str]) -> None:
+    """IncompleteError if Slurm gave this job GPUs and torch sees none: it would train on the CPU for days."""
+    given = environ.get("SLURM_GPUS_ON_NODE", "0")
+    if given in ("", "0"):
+        return
+    import torch
+
+    if not torch.cuda.device_count():
+        raise IncompleteError(
+            f"{os.uname().nodename}: Slurm gave this job {given} GPUs, but torch sees none: load the CUDA "
+            "module in `setup` of the cluster file, or install a torch built for the driver (nvidia-smi)"
+        )
 
 
 def _stop_between_two_instructions() -> None:

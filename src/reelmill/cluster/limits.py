@@ -18,10 +18,20 @@ def refuse_impossible(settings: ClusterSettings, directory: Path, jobs: int = 1)
     """Ask Slurm what it has; RequestError naming every key that asks for more, or the disk nodes do not
     see. ``jobs`` jobs, or elements of an array, are to be queued with these settings.
     """
+    refuse_percent(directory)
     problems = problems_now(settings, jobs)
     unseen = disk_problem(directory, settings.shared_disks, disks_here())
     if problems or unseen:
         raise RequestError("\n".join([*problems, *([unseen] if unseen else [])]))
+
+
+def refuse_percent(directory: Path) -> None:
+    """RequestError if Slurm would read part of a log's path as the number or the name of a job."""
+    if "%" in str(directory.absolute()):
+        raise RequestError(
+            f"{directory}: the path {directory.absolute()} holds '%', which Slurm replaces in paths of logs "
+            "(%a, %j, %x …): choose another name"
+        )
 
 
 def problems_now(settings: ClusterSettings, jobs: int = 1) -> list[str]:

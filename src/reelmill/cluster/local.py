@@ -52,8 +52,10 @@ def run_here(job_file: Path, settings: ClusterSettings, command: Sequence[str] =
             forget_notes(job_file, "")
             ended = _run_ranks(words, settings.processes, job_file, group)
             now = progress(job, {})
-            status, refused = read_notes(job_file, "", ended)
-            decision = decide(status, False, starts, now, job["max_starts_without_progress"], refused)
+            status, refused, cancelled = read_notes(job_file, "", ended)
+            decision = decide(
+                status, False, starts, now, job["max_starts_without_progress"], refused, cancelled
+            )
             if group.signalled and decision.again:
                 decision = Decision(False, "stopped as asked; the same command goes on from here")
             event = "requeue" if decision.again else "end"
@@ -164,5 +166,5 @@ def _event(event: str, found: int, reason: str, status: int, restart: int, log: 
         "status": status,
         "nodes": socket.gethostname(),
         "restart": restart,
-        "time": round(time.time(), 1),
+        "time": time.time(),
     }

@@ -68,7 +68,7 @@ def prepare(stage: str, arguments: Sequence[str], environ: Mapping[str, str]) ->
         build_corpus(settings)  # here, by one process, if its sources have changed since
     if not (folder / JOB).exists():
         write_job(request, ClusterSettings(), folder, int(environ.get("SLURM_ARRAY_TASK_MIN") or 0))
-        facts = {"stage": stage, "time": round(time.time(), 1), "jobs": [job], "tasks": request.tasks or 1}
+        facts = {"stage": stage, "time": time.time(), "jobs": [job], "tasks": request.tasks or 1}
         durable.write_json(folder / SUBMISSION, {**facts, "cluster": {}})
     return folder / JOB
 

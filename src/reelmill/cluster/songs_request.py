@@ -8,10 +8,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.config import Config, from_dict, to_dict
+from reelmill.errors import RequestError
+from reelmill.room import free_bytes, size_text
+
+if TYPE_CHECKING:
+    from reelmill.songs.results.disk import Disk
 
 
 @dataclass(frozen=True)
@@ -50,26 +55,65 @@ def songs_of(job: Mapping[str, Any]) -> Songs:
     )
 
 
-def disk_line(songs: Songs, config: Config, settings: ClusterSettings, trained: bool) -> str:
-    """The disk that the songs will take, as a line for a person.
+@dataclass(frozen=True)
+class Room:
+    """The disk that the songs will take and what is free for them, in bytes; ``line`` says it to a person."""
+
+    line: str
+    still: int  # of what they take in all, what is not there yet
+    free: int
+    fitting: str  # what would fit, in words; "" if all fits
+
+    def refuse_too_large(self) -> None:
+        """RequestError with the figures, and what would fit, if the songs do not."""
+        if self.fitting:
+            raise RequestError(f"{self.line}\n{self.fitting}; --force submits all the same")
+
+
+def disk_room(songs: Songs, config: Config, settings: ClusterSettings, trained: bool) -> Room:
+    """Foretell the disk that the songs will take, and compare it with what is free.
 
     Their own shards tell it best, then the first songs of a ``trained`` model, then the settings.
     """
     from reelmill.songs.results.disk import describe_disk, disk_of_shards, foretell_disk
 
+    basis, failures = "as the shards that are there", ""
     disk = disk_of_shards(songs.out, config, songs.songs, songs.audio)
-    if disk is not None:
-        return describe_disk(songs.out, songs.songs, disk, "as the shards that are there")
-    if not trained or settings.python:  # a container's Python may have programs that are not here
-        disk = foretell_disk(config, songs.songs, songs.audio)
-        return describe_disk(songs.out, songs.songs, disk, "estimated from the settings")
-    from reelmill.songs.results.forecast import estimate
+    if disk is None and (not trained or settings.python):  # a container may have programs that are not here
+        basis, disk = "estimated from the settings", foretell_disk(config, songs.songs, songs.audio)
+    elif disk is None:
+        from reelmill.songs.results.forecast import estimate
 
-    print("measuring the first songs, for the disk that all will take …", file=sys.stderr, flush=True)
-    overrides = [*songs.overrides, "sampling.device=cpu"]  # the nodes' device may not be here
-    found = estimate(songs.run, songs.out, songs.songs, overrides, audio=songs.audio, seed=songs.seed)
-    line = describe_disk(songs.out, songs.songs, found.disk, f"measured on the first {found.sample}")
-    return f"{line}; {found.failures_text}" if found.failures_text else line
+        print("measuring the first songs, for the disk that all will take …", file=sys.stderr, flush=True)
+        overrides = [*songs.overrides, "sampling.device=cpu"]  # the nodes' device may not be here
+        found = estimate(songs.run, songs.out, songs.songs, overrides, audio=songs.audio, seed=songs.seed)
+        basis, disk = f"measured on the first {found.sample}", found.disk
+        failures = f"; {found.failures_text}" if found.failures_text else ""
+    line = describe_disk(songs.out, songs.songs, disk, basis) + failures
+    there = sum(path.stat().st_size for path in songs.out.glob("*/shard-*.tar"))
+    still, free = disk.total - there, free_bytes(songs.out)
+    return Room(line, still, free, "" if still < free else _fitting(songs, config, disk, there + free))
+
+
+def _fitting(songs: Songs, config: Config, disk: Disk, most: int) -> str:
+    """What takes less than ``most`` bytes, in words, by how ``disk`` would shrink with other settings."""
+    from reelmill.songs.results.disk import foretell_disk
+
+    now = foretell_disk(config, songs.songs, songs.audio)
+    audio = config.audio
+    ways: list[tuple[str, float]] = []
+    if songs.audio:
+        flac = dataclasses.replace(audio, format="flac")
+        for words, smaller in (
+            ("audio.format=flac", flac),
+            ("audio.format=flac audio.channels=1", dataclasses.replace(flac, channels=1)),
+        ):
+            sound = foretell_disk(dataclasses.replace(config, audio=smaller), songs.songs).audio
+            ways.append((words, disk.text + disk.audio * sound / now.audio))
+        ways.append(("--no-audio", disk.text))
+    ways.append((f"--songs {int(songs.songs * most / disk.total):,}".replace(",", ""), 0.0))
+    fit = [f"{words} ({size_text(round(size))})" if size else words for words, size in ways if size < most]
+    return f"what would fit: {', '.join(fit)}"
 
 
 def say_idle(songs: Songs, config: Config) -> None:

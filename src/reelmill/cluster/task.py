@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reelmill.cluster.environment import take_rank
-from reelmill.cluster.requeue import FAILED, REFUSED, STOPPED, UNFINISHED, WRONG_REQUEST, note_path
-from reelmill.errors import IncompleteError, RequestError
+from reelmill.cluster.requeue import CANCELLED, FAILED, REFUSED, STOPPED, UNFINISHED, WRONG_REQUEST, note_path
+from reelmill.errors import CancelledError, IncompleteError, RequestError
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -64,6 +65,8 @@ def run(work: Callable[[], bool]) -> None:
     except IncompleteError as error:
         _say(error)
         _note_log()
+        if isinstance(error, CancelledError):
+            _note(CANCELLED, str(error))
         sys.exit(1)
     except Exception:
         _note_log()
@@ -103,9 +106,11 @@ def _place(kind: str) -> Path | None:
 
 
 def deadline(job: Mapping[str, Any], environ: Mapping[str, str]) -> float | None:
-    """When to stop (seconds since 1970), the warning's length before the time limit; None: no limit."""
-    end = environ.get("REELMILL_DEADLINE")
-    return float(end) - float(job["warning"]) if end else None
+    """When to stop (seconds since 1970 by this node's clock), the warning's length before the time limit;
+    None: no limit. To be asked as the task starts: Slurm has said how many seconds are left.
+    """
+    left = environ.get("REELMILL_SECONDS_LEFT")
+    return time.time() + float(left) - float(job["warning"]) if left else None
 
 
 def _stop_before_the_beginning(number: int, frame: object) -> NoReturn:
