@@ -23,6 +23,7 @@ from reelmill.cluster.jobs import PlanJob
 from reelmill.cluster.planned import planned
 from reelmill.cluster.settings import ClusterSettings, Stage
 from reelmill.cluster.submission import submissions
+from reelmill.cluster.train import train_on_cluster
 from reelmill.config import Config
 from reelmill.corpus.vocabulary import Vocabulary
 from reelmill.errors import CancelledError, IncompleteError, RequestError
@@ -48,6 +49,7 @@ class Slurm:
         self._program("squeue", f"cat {texts}/queue 2>/dev/null; true")
         self._program(
             "sbatch",
+            'if [ "$1" = --test-only ]; then exit 0; fi\n'
             f'echo "$1" >> {texts}/scripts\n'
             f"number=$(wc -l < {texts}/scripts)\n"
             f'if [ "$number" = "$(cat {texts}/refuse 2>/dev/null)" ]; then\n'
@@ -148,6 +150,21 @@ def test_what_was_queued_before_a_refusal_is_cancelled(
     assert len(slurm.submitted) == number
     assert slurm.cancelled == [str(job) for job in range(1, number)]
     assert all(job in str(refusal.value).split("queued: cancelled")[0] for job in slurm.cancelled)
+
+
+def test_a_script_that_sbatch_would_not_take_is_refused_in_its_words(
+    slurm: Slurm, settings: Config, run: Path, tmp_path: Path
+) -> None:
+    words = "sbatch: error: Invalid account or account/partition combination specified"
+    (slurm.texts / "sbatch").write_text(f"#!/bin/sh\necho '{words}' >&2; exit 1\n")
+    for submit in (
+        lambda: overnight(settings, songs(tmp_path / "new"), clusters()),
+        lambda: generate_on_cluster(songs(run), clusters()),
+        lambda: train_on_cluster(settings, tmp_path / "new", clusters()["train"]),
+    ):
+        with pytest.raises(RequestError, match=r"--test-only refuses .*Invalid account.*`account`"):
+            submit()
+    assert not (tmp_path / "new").exists() and not (tmp_path / "songs").exists()
 
 
 def test_a_refused_part_of_an_array_cancels_the_others(slurm: Slurm, run: Path) -> None:

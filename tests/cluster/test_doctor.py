@@ -213,7 +213,7 @@ def test_arrays_forbidden() -> None:
 
 
 def test_a_disk_that_submission_would_refuse() -> None:
-    disks = Disks([("/", "ext4"), ("/scratch", "nfs4")], [], {"n1"})
+    disks = Disks([("/", "ext4"), ("/scratch", "nfs4")], {"n1"})
     (finding,) = doctor.nodes_disk([], Path("/home/ada"), disks)
     assert_wrong(finding, "/home/ada: lies on ext4", "share: /scratch (nfs4)")
     assert "shared_disks: [/home]" in finding.fix

@@ -101,3 +101,12 @@ def _note(path: Path, facts: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(facts) + "\n")
+
+
+@dataclass(frozen=True)
+class BoundJob(task.Job):
+    """Says how many processors it may use."""
+
+    def work(self) -> bool:
+        Path(self.facts()["directory"], "processors").write_text(str(len(os.sched_getaffinity(0))))
+        return True

@@ -33,6 +33,7 @@ from reelmill.cluster.submission import (
     batch_scripts,
     new_folder,
     refuse_second,
+    refuse_untaken,
     submissions,
     submit,
     write_job,
@@ -84,6 +85,7 @@ def overnight(settings: Config, songs: Songs, clusters: Clusters, force: bool = 
         return generate_on_cluster(songs, clusters, force)
     clusters = one_task_each(clusters)
     refuse_impossible(clusters["train"], songs.run)
+    refuse_untaken(training_request(settings, songs.run), clusters["train"])
     refuse_second(songs.run, "train")
     refuse_unseen(settings, clusters["train"], corpus=True, audio=False)
     _refuse_what_cannot_be(settings, songs, clusters, beside=3)
@@ -228,9 +230,11 @@ def _seen(settings: ClusterSettings, directory: Path) -> ClusterSettings:
 def _refuse_what_cannot_be(config: Config, songs: Songs, clusters: Clusters, beside: int) -> None:
     """Before the first job of a chain is queued, which has ``beside`` jobs beside its array."""
     refuse_array(songs.tasks, beside)
-    for stage in SONG_STAGES:
-        refuse_impossible(clusters[stage], songs.out, songs.tasks if stage == "generate" else 1)
+    requests = _array_request(songs, 0), _collect_request(songs, clusters, 0, {})
+    for stage, request in zip(SONG_STAGES, requests, strict=True):
+        refuse_impossible(clusters[stage], songs.out)
         refuse_second(songs.out, stage)
+        refuse_untaken(request, clusters[stage])
     refuse_unmakeable(config, songs.audio, clusters["generate"])
     refuse_unseen(config, clusters["generate"], corpus=False, audio=songs.audio)
 

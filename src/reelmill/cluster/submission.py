@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def submit(
 
     Raises RequestError for what the cluster cannot give, IncompleteError if Slurm does not answer or refuses.
     """
-    refuse_impossible(settings, request.directory, request.tasks or 1)
+    refuse_impossible(settings, request.directory)
     parts = [Part(0, 1, 1)]
     if request.tasks is not None:
         refuse_array(request.tasks)
@@ -88,6 +89,29 @@ def submit(
             jobs.append(_sbatch(request, settings, place, code, job_file, ",".join(waits), part))
             _record(request, settings, folder, code, jobs)
     return Submission(request.stage, folder, jobs)
+
+
+def refuse_untaken(request: Request, settings: ClusterSettings) -> None:
+    """RequestError in Slurm's own words if sbatch would not take the script of ``request``: for an account, a
+    QOS, a constraint or a licence that is not there, say. Nothing is queued.
+    """
+    part = None
+    if request.tasks is not None:
+        part = array_parts(request.tasks, settings.array_parallelism, max_array_size())[0]
+    script = batch_script(request, settings, part)
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
+        file.write(script)
+        file.flush()
+        with replaced(submission_environment(os.environ, settings.pass_environment)):
+            try:
+                queue.ask("sbatch", "--test-only", file.name)
+            except IncompleteError as error:
+                if "no answer" in str(error):
+                    raise
+                raise RequestError(
+                    f"{request.stage}: sbatch --test-only refuses the job ({error}); see `account`, `qos`, "
+                    "`extra`, `exclude` in the cluster file; yours: sacctmgr show assoc user=$USER"
+                ) from None
 
 
 def batch_scripts(request: Request, settings: ClusterSettings) -> str:

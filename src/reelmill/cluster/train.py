@@ -19,6 +19,7 @@ from reelmill.cluster.submission import (
     batch_script,
     new_folder,
     refuse_second,
+    refuse_untaken,
     submit,
     write_job,
 )
@@ -41,6 +42,7 @@ def train_on_cluster(settings: Config, run: Path, cluster: ClusterSettings) -> S
         run_here(write_job(request, cluster, new_folder(request)), cluster)
         return None
     refuse_impossible(cluster, run)  # before the minutes that a corpus may take
+    refuse_untaken(request, cluster)
     refuse_second(run, request.stage)
     refuse_unseen(settings, cluster, corpus=True, audio=False)
     build_corpus(settings)
