@@ -11,7 +11,7 @@ import pytest
 
 from reelmill import cluster
 
-SCRIPT = Path(cluster.__file__).with_name("batch.sh")
+SCRIPT = Path(cluster.__file__).with_name("node") / "batch.sh"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Slurm runs on Linux: the port check was not run")

@@ -17,10 +17,11 @@ import torch
 
 from reelmill import config, durable
 from reelmill.audio.settings import AudioSettings
-from reelmill.cluster import songs_request
-from reelmill.cluster.generate import Songs, collect_or_submit_again, generate_on_cluster, overnight, scripts
-from reelmill.cluster.jobs import PlanJob
-from reelmill.cluster.planned import planned
+from reelmill.cluster.generate import Songs, generate_on_cluster, overnight, scripts
+from reelmill.cluster.node.collecting import collect_or_submit_again
+from reelmill.cluster.node.planned import planned
+from reelmill.cluster.node.task import Job
+from reelmill.cluster.preflight import songs_request
 from reelmill.cluster.settings import ClusterSettings, Stage
 from reelmill.cluster.submission import submissions
 from reelmill.cluster.train import train_on_cluster
@@ -240,7 +241,7 @@ def test_a_night_whose_planning_failed_does_not_take_an_earlier_nights_songs(
         RequestError, match=r"not planned by this chain.*an earlier one.*training did not end well"
     ):
         collect_or_submit_again(job)
-    PlanJob(job["plan_job"])  # has a job file; that of the failed one says why
+    Job(job["plan_job"])  # has a job file; that of the failed one says why
     Path(job["plan_job"]).with_name("journal-0.jsonl").write_text(
         '{"event": "end", "reason": "the request is wrong"}\n'
     )
@@ -257,7 +258,7 @@ def test_a_night_that_was_planned_is_collected_or_gone_on_with(
     overnight(settings, tonight, clusters())
     shutil.copytree(run, tonight.run, dirs_exist_ok=True)  # the training
     job = collect_job(tmp_path / "songs")
-    assert PlanJob(job["plan_job"]).work()
+    assert Job(job["plan_job"]).work()
     (slurm.texts / "ended").write_text("3_0|FAILED\n3_1|COMPLETED\n")
     assert "submitted again what is missing" in collect_or_submit_again(job)
     assert planned(tmp_path / "songs")["songs"] == 24
@@ -306,7 +307,7 @@ def test_a_second_nights_settings_are_tonights(
     tonight = config.from_dict(config.to_dict(settings), "the test", overrides)
     overnight(tonight, songs(run, audio=True), clusters(scheduler=scheduler))
     if scheduler == "slurm":
-        assert PlanJob(collect_job(tmp_path / "songs")["plan_job"]).work()
+        assert Job(collect_job(tmp_path / "songs")["plan_job"]).work()
     plan = read_plan(tmp_path / "songs")
     assert config.differences(plan.config(), tonight, SECTIONS) == []
 

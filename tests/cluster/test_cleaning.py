@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from reelmill import durable
-from reelmill.cluster.cleaning import find_leftovers, remove
 from reelmill.cluster.snapshot import take_snapshot
+from reelmill.cluster.status.cleaning import find_leftovers, remove
 from reelmill.cluster.submission import code_directory
 from reelmill.errors import RequestError
 from reelmill.lock import LOCK, held_lock

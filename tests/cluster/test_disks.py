@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reelmill.cluster.disks import Disks, disk_problem, mounts
-from reelmill.cluster.limits import refuse_impossible
+from reelmill.cluster.preflight.disks import Disks, disk_problem, mounts
+from reelmill.cluster.preflight.limits import refuse_impossible
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.errors import RequestError
 
@@ -93,7 +93,7 @@ def test_a_name_with_a_space_is_read_as_it_is(tmp_path: Path, can_mount: None) -
     place = tmp_path / "two words"
     place.mkdir()
     mount_and_look = 'mount -t tmpfs none "$0" && exec "$1" -c "$2"'
-    look = "from reelmill.cluster.disks import mounts; print(mounts()[-1])"
+    look = "from reelmill.cluster.preflight.disks import mounts; print(mounts()[-1])"
     command = ["unshare", "--mount", "sh", "-c", mount_and_look, str(place), sys.executable, look]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == str((str(place), "tmpfs"))

@@ -15,10 +15,11 @@ import pytest
 
 from reelmill import config
 from reelmill.audio.settings import AudioSettings
-from reelmill.cluster import doctor, judgement, queue
-from reelmill.cluster.disks import Disks
-from reelmill.cluster.doctor import Finding
-from reelmill.cluster.probe import probes_of
+from reelmill.cluster import queue
+from reelmill.cluster.preflight import doctor, judgement
+from reelmill.cluster.preflight.disks import Disks
+from reelmill.cluster.preflight.machine import Finding
+from reelmill.cluster.preflight.probe import probes_of
 from reelmill.cluster.settings import ClusterSettings, load_clusters
 from reelmill.errors import RequestError
 from reelmill.room import size_text

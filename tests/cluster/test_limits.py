@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reelmill.cluster.limits import megabytes, refuse_array, request_problems
+from reelmill.cluster.preflight.limits import megabytes, refuse_array, request_problems
 from reelmill.cluster.queue import Node, Partition, gpus, seconds
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.errors import RequestError

@@ -10,9 +10,9 @@ import pytest
 
 from reelmill import durable
 from reelmill.cluster import queue
-from reelmill.cluster.cleaning import find_leftovers
-from reelmill.cluster.job_status import describe_jobs, jobs_of
 from reelmill.cluster.snapshot import take_snapshot
+from reelmill.cluster.status.cleaning import find_leftovers
+from reelmill.cluster.status.job_status import describe_jobs, jobs_of
 from reelmill.cluster.submission import code_directory, queued, refuse_second
 from reelmill.errors import IncompleteError, RequestError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reelmill.cluster import requeue
-from reelmill.cluster.requeue import BY_SLURM, counted_starts, decide, may_start, read_journal
+from reelmill.cluster.node import requeue
+from reelmill.cluster.node.requeue import BY_SLURM, counted_starts, decide, may_start, read_journal
 
 
 @pytest.mark.parametrize("status", [1, 75, 137, 143])
@@ -115,7 +115,7 @@ def test_the_journal_names_the_log_of_the_rank_that_failed_first(tmp_path: Path)
     environment = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "6", "SLURM_ARRAY_TASK_ID": "1"}
     environment["REELMILL_LOG"] = "6_1_0_log.out"
     assert requeue.main(["before", str(job)], environment) == 0
-    program = "from reelmill.cluster import task\ndef work(): raise ValueError('a bug')\ntask.run(work)"
+    program = "from reelmill.cluster.node import task\ndef work(): raise ValueError('a bug')\ntask.run(work)"
     for rank in (3, 0):
         with (tmp_path / f"6_1_{rank}_log.out").open("w") as log:
             ranked = {**os.environ, **environment, "REELMILL_JOB": str(job), "RANK": str(rank)}

@@ -14,9 +14,9 @@ import pytest
 from reelmill import durable
 from reelmill.cluster.generate import Songs
 from reelmill.cluster.settings import ClusterSettings
-from reelmill.cluster.songs_status import songs_status
+from reelmill.cluster.status.songs_status import songs_status
+from reelmill.cluster.status.watch import is_done, status, watch
 from reelmill.cluster.submission import Request, write_job
-from reelmill.cluster.watch import is_done, status, watch
 from reelmill.songs.store import leases
 from reelmill.songs.store.leases import Leases, read_lease
 from reelmill.songs.store.plan import grow_plan
@@ -152,7 +152,7 @@ def test_songs_that_wait_for_their_training_are_no_run(
     asked = Songs(run, directory, songs=100_000, tasks=2)
     for number, stage in enumerate(("plan", "generate", "collect")):
         folder = directory / "logs" / "submissions" / f"{stage}-{number}"
-        write_job(Request(stage, directory, asked.facts(), lambda *_: print), ClusterSettings(), folder)
+        write_job(Request(stage, directory, asked.facts()), ClusterSettings(), folder)
         facts = {"stage": stage, "time": float(number), "jobs": [str(60 + number)], "tasks": 1}
         durable.write_json(folder / "submission.json", facts)
     seen = status(directory)

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from reelmill import config, durable
-from reelmill.cluster.job_status import duration, jobs_of
 from reelmill.cluster.local import run_here
-from reelmill.cluster.requeue import note
+from reelmill.cluster.node.requeue import note
 from reelmill.cluster.settings import ClusterSettings
-from reelmill.cluster.status import run_status, steps_per_second
-from reelmill.cluster.watch import has_failed, is_done, status, watch
+from reelmill.cluster.status.job_status import duration, jobs_of
+from reelmill.cluster.status.run_status import run_status, steps_per_second
+from reelmill.cluster.status.watch import has_failed, is_done, status, watch
 from reelmill.errors import RequestError
 from reelmill.lock import LEASE, LOCK, held_lock
 from tests.cluster.conftest import Answers

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from reelmill.cluster.jobs import require_gpus
-from reelmill.cluster.task import deadline
+from reelmill.cluster.node.task import deadline
+from reelmill.cluster.node.work import require_gpus
 from reelmill.errors import IncompleteError
 
 SCRIPT = """
-from reelmill.cluster.task import run
+from reelmill.cluster.node.task import run
 from reelmill.durable import FullDiskError
 def work():
     raise FullDiskError("runs/x")

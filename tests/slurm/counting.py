@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reelmill.cluster import task
-from reelmill.cluster.progress import newest_checkpoint
+from reelmill.cluster.node import task
+from reelmill.cluster.node.progress import newest_checkpoint
 from reelmill.errors import RequestError
 
 
@@ -58,8 +58,6 @@ class CountingJob(task.Job):
 @dataclass(frozen=True)
 class CountingShare(CountingJob):
     """An element of an array; ten steps are a shard. ``faulty`` is the share that goes wrong."""
-
-    share: int
 
     def counted(self, job: dict[str, Any]) -> int:
         made = (int(path.stem[6:]) for path in Path(job["directory"], "text").glob("shard-*.json"))

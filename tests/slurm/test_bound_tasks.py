@@ -11,7 +11,7 @@ import counting
 import pytest
 from devcluster import DevCluster, free_ports, script
 
-from reelmill.cluster.probe import probe
+from reelmill.cluster.preflight.probe import probe
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.submission import Request, submit
 
@@ -45,7 +45,7 @@ def binding(slurm_of_our_own: None) -> Iterator[DevCluster]:
 def test_a_task_gets_the_processors_that_were_asked_for_it(
     binding: DevCluster, tmp_path: Path, cpus: int
 ) -> None:
-    request = Request("train", tmp_path / "run", {}, lambda path, _: counting.BoundJob(path))
+    request = Request("train", tmp_path / "run", {}, make=counting.BoundJob)
     settings = ClusterSettings(time=5, warning=30, cpus_per_task=cpus, pass_environment=["PYTHONPATH"])
     submission = submit(request, settings)
     assert binding.wait_for_end(submission.jobs[0]) == "COMPLETED"

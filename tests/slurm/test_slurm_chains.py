@@ -11,7 +11,7 @@ import yaml
 from devcluster import DevCluster
 from recipes import ROOT, start_job, write_recipe
 
-from reelmill.cluster.requeue import read_journal
+from reelmill.cluster.node.requeue import read_journal
 from reelmill.cluster.submission import submissions
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]

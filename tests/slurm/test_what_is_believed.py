@@ -18,11 +18,11 @@ import yaml
 from devcluster import DevCluster, wait_until
 from recipes import ROOT, start_job, write_recipe
 
-from reelmill.cluster.cleaning import find_leftovers
-from reelmill.cluster.job_status import jobs_of
-from reelmill.cluster.progress import newest_checkpoint
-from reelmill.cluster.requeue import read_journal
+from reelmill.cluster.node.progress import newest_checkpoint
+from reelmill.cluster.node.requeue import read_journal
 from reelmill.cluster.settings import ClusterSettings
+from reelmill.cluster.status.cleaning import find_leftovers
+from reelmill.cluster.status.job_status import jobs_of
 from reelmill.cluster.submission import (
     Request,
     Submission,
@@ -48,9 +48,7 @@ def count(cluster: DevCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def start(steps: int, **settings: Any) -> Submission:
         given = {"time": 5, "warning": 30, "pass_environment": ["PYTHONPATH"], **settings}
-        request = Request(
-            "train", tmp_path / "run", {"steps": steps}, lambda path, _: counting.CountingJob(path)
-        )
+        request = Request("train", tmp_path / "run", {"steps": steps}, make=counting.CountingJob)
         submission = submit(request, ClusterSettings(**given))
         (tmp_path / "run" / "config.yaml").write_text("{}\n")
         return submission

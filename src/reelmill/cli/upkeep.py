@@ -14,11 +14,11 @@ from reelmill.cli.output import print_json, show
 from reelmill.errors import RequestError
 
 if TYPE_CHECKING:
-    from reelmill.cluster.doctor import SongsToCome
+    from reelmill.cluster.preflight.machine import SongsToCome
 
 
 def _status(options: argparse.Namespace) -> int:
-    from reelmill.cluster.watch import has_failed, status, watch
+    from reelmill.cluster.status.watch import has_failed, status, watch
 
     if options.watch:
         return int(has_failed(watch(options.directory, options.watch)))
@@ -35,7 +35,7 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 def _clean(options: argparse.Namespace) -> int:
-    from reelmill.cluster.cleaning import find_leftovers, remove
+    from reelmill.cluster.status.cleaning import find_leftovers, remove
 
     leftovers = find_leftovers(options.directory)
     if not options.json:
@@ -58,7 +58,7 @@ def _agreed() -> bool:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from reelmill.cluster.doctor import examine
+    from reelmill.cluster.preflight.doctor import examine
 
     found = []
     for finding in examine(options.cluster, options.place, options.wait, songs=_songs(options)):
@@ -73,7 +73,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _songs(options: argparse.Namespace) -> SongsToCome | None:
     """What is asked about songs; None if nothing is."""
     from reelmill import config
-    from reelmill.cluster.doctor import SongsToCome
+    from reelmill.cluster.preflight.machine import SongsToCome
 
     overrides = [text for text in options.recipe if "=" in text]
     recipes = [Path(text) for text in options.recipe if "=" not in text]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reelmill.cluster import queue
-from reelmill.cluster.requeue import BY_SLURM, read_journal
+from reelmill.cluster.node.requeue import BY_SLURM, read_journal
 from reelmill.errors import IncompleteError, RequestError
 
 GO_ON = "the command that submitted the jobs goes on from what is made"

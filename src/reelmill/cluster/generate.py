@@ -17,15 +17,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reelmill.cluster import queue
-from reelmill.cluster.cancelling import GO_ON, all_or_none, was_cancelled
-from reelmill.cluster.jobs import CollectJob, GenerateJob, PlanJob
-from reelmill.cluster.limits import refuse_array, refuse_impossible, refuse_percent
+from reelmill.cluster.cancelling import all_or_none
 from reelmill.cluster.local import run_here
-from reelmill.cluster.planned import planned, planned_by, refuse_earlier_plan, refuse_other_plan
-from reelmill.cluster.requirements import refuse_unmakeable, refuse_unseen
+from reelmill.cluster.node.planned import planned, refuse_earlier_plan
+from reelmill.cluster.preflight.limits import refuse_array, refuse_impossible, refuse_percent
+from reelmill.cluster.preflight.requirements import refuse_unmakeable, refuse_unseen
+from reelmill.cluster.preflight.songs_request import (
+    Room,
+    Songs,
+    disk_room,
+    made_as,
+    run_settings,
+    say_idle,
+)
 from reelmill.cluster.settings import ClusterSettings, Stage
-from reelmill.cluster.songs_request import Room, Songs, disk_room, made_as, run_settings, say_idle, songs_of
 from reelmill.cluster.submission import (
     JOB,
     Request,
@@ -34,13 +39,11 @@ from reelmill.cluster.submission import (
     new_folder,
     refuse_second,
     refuse_untaken,
-    submissions,
     submit,
     write_job,
 )
 from reelmill.cluster.train import build_corpus, finished, refuse_another_run, training_request
-from reelmill.config import Config, parse
-from reelmill.errors import CancelledError, IncompleteError
+from reelmill.config import Config
 
 SONG_STAGES: tuple[Stage, Stage] = ("generate", "collect")
 Clusters = Mapping[Stage, ClusterSettings]
@@ -64,8 +67,8 @@ def generate_on_cluster(songs: Songs, clusters: Clusters, force: bool = False) -
     _refuse_what_cannot_be(config, songs, clusters, beside=1)
     plan_songs(songs.run, songs.out, songs.songs, songs.seed, songs.audio, songs.overrides)
     sent: list[Submission] = []
-    with all_or_none(lambda: _jobs(sent)):
-        _submit_songs(songs, clusters, sent, asked=planned(songs.out))
+    with all_or_none(lambda: jobs_in(sent)):
+        submit_songs(songs, clusters, sent, asked=planned(songs.out))
     return sent
 
 
@@ -92,11 +95,11 @@ def overnight(settings: Config, songs: Songs, clusters: Clusters, force: bool = 
     _see_to_room(disk_room(songs, settings, clusters["generate"], trained=False), force)
     build_corpus(settings)
     sent: list[Submission] = []
-    with all_or_none(lambda: _jobs(sent)):
+    with all_or_none(lambda: jobs_in(sent)):
         if not finished(songs.run, settings.training.steps):
             sent.append(submit(training_request(settings, songs.run), clusters["train"]))
-        sent.append(submit(_plan_request(songs), clusters["collect"], after=_jobs(sent)))
-        _submit_songs(songs, clusters, sent, asked=sent[-1].folder / JOB)
+        sent.append(submit(_plan_request(songs), clusters["collect"], after=jobs_in(sent)))
+        submit_songs(songs, clusters, sent, asked=sent[-1].folder / JOB)
     return sent
 
 
@@ -107,9 +110,7 @@ def scripts(songs: Songs, clusters: Clusters, settings: Config | None = None) ->
     config = settings or run_settings(songs)
     disk = f"# {disk_room(songs, config, clusters['generate'], trained=settings is None).line}\n"
     if clusters["generate"].scheduler == "local":
-        here = (
-            f"# no Slurm: {songs.tasks} × `python -m reelmill.cluster.task` on this machine, then collect\n"
-        )
+        here = f"# no Slurm: {songs.tasks} × `python -m reelmill.cluster.node.task` here, then collect\n"
         return disk + here
     clusters = one_task_each(clusters)
     parts: list[tuple[Request, Stage]] = [
@@ -156,75 +157,10 @@ def plan_songs(run: Path, out: Path, songs: int, seed: int, audio: bool, overrid
     keep_model(out, model)
 
 
-def collect_or_submit_again(job: Mapping[str, Any]) -> str:
-    """Finish a songs directory if all its shards are there, else see to what is missing; what was done, in
-    words.
-
-    Sound that was not asked for, and is being added by somebody else, is left to them. Raises RequestError if
-    what is planned there is not what this chain asked for, IncompleteError naming what is missing once all
-    rounds are used up, and naming files that do not belong there once all is finished.
-    """
-    from reelmill.report.page import write_report
-    from reelmill.report.publication import publish_songs
-    from reelmill.songs.check.examine import forget
-    from reelmill.songs.check.verify import verify
-    from reelmill.songs.make.generate import generate
-    from reelmill.songs.make.publishing import tracking_settings
-    from reelmill.songs.results.collect import collect
-
-    out = Path(job["directory"])
-    asked = job["planned"] or planned_by(Path(job["plan_job"]), Path(job["run"]), out)
-    refuse_other_plan(out, asked)
-    found = verify(out, resume=True, audio=job["audio"])
-    if not found.made:
-        _refuse_cancelled(out, job["array"], found.describe())
-    if found.made:
-        collect(out, audio=job["audio"])
-        report = write_report(out)
-        archive = publish_songs(out, tracking_settings(out, job["overrides"]))
-        forget(out)
-        done = "\n".join([found.describe(), str(report), *([str(archive)] if archive else [])])
-        if not found.intact:
-            raise IncompleteError(done)
-        return done
-    clusters = {
-        stage: _seen(parse(ClusterSettings, job["clusters"][stage], stage), out) for stage in SONG_STAGES
-    }
-    if job["round"] >= clusters["collect"].collect_rounds:
-        forget(out)
-        raise IncompleteError(f"after {job['round']} further rounds:\n{found.describe()}")
-    songs = songs_of(job)
-    if queue.slurm_here():
-        sent: list[Submission] = []
-        with all_or_none(lambda: _jobs(sent)):
-            _submit_songs(songs, clusters, sent, asked, round_number=job["round"] + 1)
-        return f"{found.describe()}\nsubmitted again what is missing: jobs {', '.join(_jobs(sent))}"
-    # A container may have no sbatch: then this job makes what is missing.
-    generate(out, overrides=songs.overrides, audio=songs.audio, progress=False, recall=True)
-    return collect_or_submit_again({**job, "round": job["round"] + 1})
-
-
 def _see_to_room(room: Room, force: bool) -> None:
     if not force:
         room.refuse_too_large()
     print(room.line, file=sys.stderr)
-
-
-def _refuse_cancelled(out: Path, array: Sequence[str], missing: str) -> None:
-    """What a person has cancelled is not submitted again, nor what nobody knows not to be."""
-    for item in submissions(out):
-        if array and item["jobs"] == array:
-            cancelled = was_cancelled(item)
-            name = f"the array that makes the songs (job {', '.join(array)})"
-            if cancelled:
-                raise CancelledError(f"{name} was cancelled; {GO_ON}\n{missing}")
-            if cancelled is None:
-                raise IncompleteError(f"how {name} ended is not known; {GO_ON}\n{missing}")
-
-
-def _seen(settings: ClusterSettings, directory: Path) -> ClusterSettings:
-    """``settings`` for a job that runs in ``directory``: nodes see it, whatever it looks like on this one."""
-    return dataclasses.replace(settings, shared_disks=[*settings.shared_disks, str(directory)])
 
 
 def _refuse_what_cannot_be(config: Config, songs: Songs, clusters: Clusters, beside: int) -> None:
@@ -239,7 +175,7 @@ def _refuse_what_cannot_be(config: Config, songs: Songs, clusters: Clusters, bes
     refuse_unseen(config, clusters["generate"], corpus=False, audio=songs.audio)
 
 
-def _submit_songs(
+def submit_songs(
     songs: Songs,
     clusters: Clusters,
     sent: list[Submission],
@@ -247,7 +183,7 @@ def _submit_songs(
     round_number: int = 0,
 ) -> None:
     """Submit the array, after what is ``sent``, and what collects; both are added to ``sent``."""
-    sent.append(submit(_array_request(songs, round_number), clusters["generate"], _jobs(sent[-1:])))
+    sent.append(submit(_array_request(songs, round_number), clusters["generate"], jobs_in(sent[-1:])))
     collecting = _collect_request(songs, clusters, round_number, asked, sent[-1].jobs)
     sent.append(submit(collecting, clusters["collect"], sent[-1].jobs, condition="afterany"))
 
@@ -265,11 +201,11 @@ def _generate_here(songs: Songs, clusters: Clusters) -> None:
 
 
 def _array_request(songs: Songs, round_number: int) -> Request:
-    return Request("generate", songs.out, {**songs.facts(), "round": round_number}, GenerateJob, songs.tasks)
+    return Request("generate", songs.out, {**songs.facts(), "round": round_number}, songs.tasks)
 
 
 def _plan_request(songs: Songs) -> Request:
-    return Request("plan", songs.out, songs.facts(), lambda job_file, _share: PlanJob(job_file))
+    return Request("plan", songs.out, songs.facts())
 
 
 def _collect_request(
@@ -291,8 +227,8 @@ def _collect_request(
         "array": list(array),
         "clusters": {stage: dataclasses.asdict(clusters[stage]) for stage in SONG_STAGES},
     }
-    return Request("collect", songs.out, facts, lambda job_file, _share: CollectJob(job_file))
+    return Request("collect", songs.out, facts)
 
 
-def _jobs(sent: Sequence[Submission]) -> list[str]:
+def jobs_in(sent: Sequence[Submission]) -> list[str]:
     return [job for submission in sent for job in submission.jobs]

@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from reelmill.cluster.progress import progress
-from reelmill.cluster.requeue import Decision, decide, forget_notes, journal, log_of, note, read_notes
+from reelmill.cluster.node.progress import progress
+from reelmill.cluster.node.requeue import Decision, decide, forget_notes, journal, log_of, note, read_notes
+from reelmill.cluster.node.task import SIGNALS
 from reelmill.cluster.settings import ClusterSettings
-from reelmill.cluster.task import SIGNALS
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.songs.make import resources
 
@@ -31,7 +31,7 @@ _GRACE = 10.0
 
 
 def run_here(job_file: Path, settings: ClusterSettings, command: Sequence[str] = ()) -> None:
-    """Run the job until it is done. ``command`` starts one rank; default: ``reelmill.cluster.task``.
+    """Run the job until it is done. ``command`` starts one rank; default: ``reelmill.cluster.node.task``.
 
     Raises IncompleteError with the reason if it ends otherwise (stopped by a signal, no progress),
     RequestError if a rank found the request wrong.
@@ -40,7 +40,7 @@ def run_here(job_file: Path, settings: ClusterSettings, command: Sequence[str] =
     words = list(command) or [
         *shlex.split(settings.interpreter),
         "-m",
-        "reelmill.cluster.task",
+        "reelmill.cluster.node.task",
         str(job_file),
     ]
     starts: list[int] = []

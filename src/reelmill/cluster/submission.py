@@ -29,7 +29,8 @@ from reelmill.cluster import queue
 from reelmill.cluster.arrays import Part, array_parts, likely_max_array_size, max_array_size
 from reelmill.cluster.cancelling import all_or_none, cancel
 from reelmill.cluster.environment import replaced, submission_environment
-from reelmill.cluster.limits import refuse_array, refuse_impossible, refuse_percent
+from reelmill.cluster.node.task import Job
+from reelmill.cluster.preflight.limits import refuse_array, refuse_impossible, refuse_percent
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.snapshot import snapshot_path, take_snapshot
 from reelmill.errors import IncompleteError, RequestError
@@ -58,8 +59,8 @@ class Request:
     stage: str
     directory: Path  # the run or the songs directory
     facts: dict[str, Any]  # what job.json says beside stage and directory
-    make: Callable[[str, int], Callable[[], None]]
     tasks: int | None = None  # None: one job; else an array of so many
+    make: Callable[[str, int], Callable[[], None]] = Job
 
 
 def submit(
@@ -297,7 +298,7 @@ def _parameters(
 ) -> dict[str, Any]:
     gpus = f"{settings.gpu_type}:{settings.gpus_per_node}" if settings.gpu_type else settings.gpus_per_node
     extra: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes"}
-    batch = shlex.quote(str(code / "reelmill" / "cluster" / "batch.sh"))
+    batch = shlex.quote(str(code / "reelmill" / "cluster" / "node" / "batch.sh"))
     for option in settings.extra:
         name, equals, value = option.removeprefix("--").partition("=")
         extra[name] = value if equals else True

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reelmill import config, durable
-from reelmill.cluster.jobs import TrainJob
-from reelmill.cluster.limits import refuse_impossible
 from reelmill.cluster.local import run_here
-from reelmill.cluster.progress import newest_checkpoint
-from reelmill.cluster.requirements import refuse_unseen
+from reelmill.cluster.node.progress import newest_checkpoint
+from reelmill.cluster.preflight.limits import refuse_impossible
+from reelmill.cluster.preflight.requirements import refuse_unseen
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.submission import (
     Request,
@@ -67,15 +66,13 @@ def finished(run: Path, steps: int) -> bool:
 def training_script(settings: Config, run: Path, cluster: ClusterSettings) -> str:
     """What would be submitted, as text; nothing is written, built or asked."""
     if cluster.scheduler == "local":
-        return f"# no Slurm: {cluster.processes} × `python -m reelmill.cluster.task` on this machine\n"
+        return f"# no Slurm: {cluster.processes} × `python -m reelmill.cluster.node.task` on this machine\n"
     return batch_script(training_request(settings, run), cluster)
 
 
 def training_request(settings: Config, run: Path) -> Request:
     """The request for one job that trains ``run``."""
-    return Request(
-        "train", run, {"config": config.to_dict(settings)}, lambda job_file, _share: TrainJob(job_file)
-    )
+    return Request("train", run, {"config": config.to_dict(settings)})
 
 
 def build_corpus(settings: Config) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from reelmill import durable
 from reelmill.cluster.cancelling import GO_ON, was_cancelled
-from reelmill.cluster.requeue import journal, read_journal
+from reelmill.cluster.node.requeue import journal, read_journal
 from reelmill.cluster.submission import submissions
 from reelmill.config import Config
 from reelmill.errors import CancelledError, RequestError

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reelmill.cluster import queue
-from reelmill.cluster.disks import disk_problem, disks_here
+from reelmill.cluster.preflight.disks import disk_problem, disks_here
 from reelmill.cluster.queue import Node, Partition
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.errors import RequestError
 
 
 def refuse_impossible(settings: ClusterSettings, directory: Path) -> None:
-    """Ask Slurm what it has; RequestError naming each key that asks for more, or a disk that nodes do not see."""
+    """Ask Slurm what it has; RequestError names keys that ask for more, or a disk that nodes do not see."""
     refuse_percent(directory)
     problems = problems_now(settings)
     unseen = disk_problem(directory, settings.shared_disks, disks_here())

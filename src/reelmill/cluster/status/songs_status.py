@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reelmill import durable
-from reelmill.cluster.job_status import Jobs, describe_jobs, duration, jobs_of
+from reelmill.cluster.status.job_status import Jobs, describe_jobs, duration, jobs_of
 from reelmill.cluster.submission import JOB, submissions
 from reelmill.errors import DamagedError
 from reelmill.songs.results.throughput import songs_per_second

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from reelmill.audio.settings import AudioSettings
-from reelmill.cluster import queue, task
+from reelmill.cluster import queue
 from reelmill.cluster.cancelling import cancel
-from reelmill.cluster.doctor import PACKAGES, Finding, abc2midi, import_problem, soundfont
-from reelmill.cluster.judgement import judge
+from reelmill.cluster.node import task
+from reelmill.cluster.preflight.judgement import judge
+from reelmill.cluster.preflight.machine import PACKAGES, Finding, abc2midi, import_problem, soundfont
 from reelmill.cluster.settings import ClusterSettings, Stage
 from reelmill.cluster.submission import Request, Submission, submit
 from reelmill.config import parse
@@ -142,7 +143,7 @@ def probe(
 
 
 def _send(asked: ClusterSettings, directory: Path, facts: dict[str, Any]) -> Submission | RequestError:
-    request = Request("doctor", directory, facts, lambda job_file, _share: ProbeJob(job_file))
+    request = Request("doctor", directory, facts, make=ProbeJob)
     # Whether nodes see it is what is to be found out.
     seen = dataclasses.replace(asked, shared_disks=[*asked.shared_disks, str(directory)])
     try:

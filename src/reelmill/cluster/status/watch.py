@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from reelmill.cluster.songs_status import QueuedSongs, SongsStatus, queued_songs, songs_status
-from reelmill.cluster.status import RunStatus, run_status
+from reelmill.cluster.status.run_status import RunStatus, run_status
+from reelmill.cluster.status.songs_status import QueuedSongs, SongsStatus, queued_songs, songs_status
 from reelmill.layout import is_songs
 
 _CLEAR = "\x1b[H\x1b[2J"

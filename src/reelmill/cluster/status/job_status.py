@@ -14,7 +14,7 @@ from typing import Any
 
 from reelmill import durable
 from reelmill.cluster import queue
-from reelmill.cluster.requeue import CANCELLED, read_journal
+from reelmill.cluster.node.requeue import CANCELLED, read_journal
 from reelmill.cluster.submission import JOB, SUBMISSION, queued, submissions
 from reelmill.errors import DamagedError, IncompleteError, RequestError
 

@@ -7,7 +7,7 @@
 #
 # What the tasks' exit code means: 0 done, or stopped with a note that work is left; 2 the request is wrong, which no
 # repetition mends; 75 stopped where it can go on; anything else is a rank or a node that died.
-# `reelmill.cluster.requeue` decides, bounded by progress; only this script speaks to Slurm, so that Python may live in a container that has no scontrol.
+# `reelmill.cluster.node.requeue` decides, bounded by progress; only this script speaks to Slurm, so that Python may live in a container that has no scontrol.
 
 # Seconds until the time limit, as Slurm counts them; nothing if there is none. No clock of a node is asked.
 reelmill_seconds_left() {
@@ -27,7 +27,7 @@ reelmill_free_port() {
     echo "$port"
 }
 
-reelmill_decide() { eval "$REELMILL_PYTHON"' -m reelmill.cluster.requeue "$@" "$REELMILL_JOB"'; }
+reelmill_decide() { eval "$REELMILL_PYTHON"' -m reelmill.cluster.node.requeue "$@" "$REELMILL_JOB"'; }
 
 srun() {
     local option pid status term="" end="" grace id=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}}

@@ -2,8 +2,8 @@
 
 Run by the batch script (``batch.sh``), before and after its tasks:
 
-    python -m reelmill.cluster.requeue before JOB       exit 0: start; 1: it has used up its starts
-    python -m reelmill.cluster.requeue after STATUS JOB exit 0: queue again; 3: done; 1: leave it as it is
+    python -m reelmill.cluster.node.requeue before JOB       exit 0: start; 1: it has used up its starts
+    python -m reelmill.cluster.node.requeue after STATUS JOB exit 0: queue again; 3: done; 1: leave it
 
 Each start and end is a line of a journal beside the job's file, one journal an array element. Light on
 purpose: nothing here imports more than a few of our own small modules.
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reelmill.cluster.progress import progress
+from reelmill.cluster.node.progress import progress
 from reelmill.exit import DONE, WRONG_REQUEST
 
 STOPPED = 75
@@ -158,7 +158,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """See the module; the exit code is the answer."""
-    parser = argparse.ArgumentParser(prog="python -m reelmill.cluster.requeue")
+    parser = argparse.ArgumentParser(prog="python -m reelmill.cluster.node.requeue")
     moments = parser.add_subparsers(dest="moment", required=True)
     before = moments.add_parser("before")
     after = moments.add_parser("after")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from reelmill import config, durable
-from reelmill.cluster.job_status import Jobs, describe_jobs, duration, jobs_of
-from reelmill.cluster.progress import newest_checkpoint
+from reelmill.cluster.node.progress import newest_checkpoint
+from reelmill.cluster.status.job_status import Jobs, describe_jobs, duration, jobs_of
 from reelmill.cluster.submission import submissions
 from reelmill.errors import DamagedError, RequestError
 from reelmill.layout import STATE, checkpoint_path, is_finished, is_run

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reelmill.cluster.doctor import Finding
+from reelmill.cluster.preflight.machine import Finding
 from reelmill.cluster.settings import ClusterSettings
 
 
