@@ -100,3 +100,15 @@ def test_a_job_whose_number_sbatch_never_told_is_found(run: Path, programs: Path
     assert [job.job for job in queued(run)] == ["52"]
     left = find_leftovers(run, time.time() + 3600)
     assert "code" not in {item.kind for item in left.found}
+
+
+def test_a_status_asks_squeue_and_sacct_once_for_all_jobs(run: Path, programs: Path) -> None:
+    for name in ("squeue", "sacct"):
+        program(programs, name, f"echo {name} >> {programs}/asked")
+    for number in range(42, 45):
+        folder = run / "logs" / "submissions" / f"train-{number}"
+        folder.mkdir()
+        facts = {"stage": "train", "time": 1.0, "jobs": [str(number)], "tasks": 1, "user": os.getuid()}
+        durable.write_json(folder / "submission.json", facts)
+    assert len(jobs_of(run).jobs) == 4
+    assert sorted((programs / "asked").read_text().split()) == ["sacct", "squeue"]

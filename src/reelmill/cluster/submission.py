@@ -84,10 +84,14 @@ def submit(
             job_file = write_job(request, settings, place, part.first)
             waits = [f"{condition}:{':'.join(after)}"] if after else []
             waits += [] if part.after is None else [f"afterany:{jobs[part.after]}"]
-            _record(
-                request, settings, folder, code, jobs
-            )  # before: an sbatch without an answer may queue one
-            jobs.append(_sbatch(request, settings, place, code, job_file, ",".join(waits), part))
+            # Before it, too: an sbatch without an answer may queue one.
+            _record(request, settings, folder, code, jobs)
+            try:
+                jobs.append(_sbatch(request, settings, place, code, job_file, ",".join(waits), part))
+            except RequestError:
+                if not jobs:  # nothing was queued, so nothing has to be looked for
+                    (folder / SUBMISSION).unlink()
+                raise
             _record(request, settings, folder, code, jobs)
     return Submission(request.stage, folder, jobs)
 
@@ -271,8 +275,6 @@ def _sbatch(
                     f"sbatch: no answer in {SBATCH_SECONDS} seconds{_cancel_late(folder)}"
                 ) from None
             said = str(error).strip().splitlines()
-            if not part.first:  # nothing was queued, so nothing has to be looked for
-                (folder / SUBMISSION).unlink(missing_ok=True)
             raise RequestError(f"sbatch refused: {said[-1] if said else 'no reason given'}") from None
         except KeyboardInterrupt:
             _cancel_late(folder)
