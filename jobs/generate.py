@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reelmill.cli.jobs import add_force, add_job_overrides, add_songs, job_parser, print_submitted
+from reelmill.cli.options import add_prompts, prompt_overrides
 from reelmill.cluster.generate import Songs, generate_on_cluster, scripts
 from reelmill.cluster.settings import load_clusters
 from reelmill.cluster.train import split_overrides
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="the songs directory")
     add_songs(parser, songs=None, tasks=1)
+    add_prompts(parser)
     add_force(parser)
     add_job_overrides(parser)
     given = parser.parse_intermixed_args(arguments)
@@ -26,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         ours, theirs = split_overrides(given.overrides)
         clusters = load_clusters(given.cluster, theirs)
+        ours = [*ours, *prompt_overrides(given)]
         songs = Songs(given.run, given.out, given.songs, given.tasks, given.seed, not given.no_audio, ours)
         if given.dry_run:
             print(scripts(songs, clusters), end="")

@@ -62,10 +62,12 @@ def sample_songs(
     from reelmill.sampling.engine import Attempt, Engine
     from reelmill.sampling.settings import SamplingSettings
     from reelmill.songs.make.validate import REQUIREMENTS, judge
+    from reelmill.songs.store.prompts import check_opening
 
     sampling = parse(SamplingSettings, settings, "sample_songs")
     if require not in REQUIREMENTS:
         raise RequestError(f"sample_songs: require {require!r}{nearest(require, REQUIREMENTS)}")
+    check_opening(prompt, require, "sample_songs")
     engine = Engine(model, sampling, seed)
     waiting = [Attempt(song, 0, prompt) for song in reversed(range(count))]
     songs: dict[int, str] = {}

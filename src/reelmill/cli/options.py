@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+
+from reelmill.errors import RequestError
 
 
 def add_directory(parser: argparse.ArgumentParser) -> None:
@@ -61,3 +64,29 @@ def run_directory(options: argparse.Namespace) -> Path:
     """The run directory that was given, or the one that is named for the config."""
     given: Path | None = options.run
     return given or Path("runs") / Path(options.config).stem
+
+
+def add_prompts(parser: argparse.ArgumentParser) -> None:
+    """What songs begin with: header fields, or ``--prompt``."""
+    for name, example in (("title", "The Kesh"), ("rhythm", "jig"), ("meter", "6/8"), ("key", "Ddor")):
+        words = f"of every song, for example {example}; left out: the model finds one"
+        if name == "key":
+            words = f"of every song, for example {example}, with --meter; left out: the model finds one"
+        parser.add_argument(f"--{name}", metavar=name.upper(), help=words)
+    parser.add_argument(
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help=r"in place of these, text that songs begin with, for example 'X:1\nT:The '; \n is a new line; "
+        "of several each begins its share",
+    )
+
+
+def prompt_overrides(options: argparse.Namespace) -> list[str]:
+    """``songs.prompts=…`` of what ``add_prompts`` has read; nothing if nothing was said."""
+    fields = {name: value for name in ("title", "rhythm", "meter", "key") if (value := vars(options)[name])}
+    texts = [prompt.replace("\\n", "\n") for prompt in options.prompt or ()]
+    if fields and texts:
+        raise RequestError(f"--prompt has the header in it, so --{next(iter(fields))} has no place beside it")
+    prompts = texts or ([fields] if fields else [])
+    return [f"songs.prompts={json.dumps(prompts, ensure_ascii=False)}"] if prompts else []

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reelmill.cli.command import Command
-from reelmill.cli.options import add_json, add_overrides, add_shard
+from reelmill.cli.options import add_json, add_overrides, add_prompts, add_shard, prompt_overrides
 from reelmill.cli.output import print_json, show, songs_exit_code
 from reelmill.errors import RequestError
 
@@ -30,9 +29,7 @@ def _generate(options: argparse.Namespace) -> int:
         *options.overrides,
         *(f"{key}={value}" for key, value in shortcuts.items() if value is not None),
     ]
-    if options.prompt:
-        prompts = [prompt.replace("\\n", "\n") for prompt in options.prompt]
-        overrides.append(f"songs.prompts={json.dumps(prompts, ensure_ascii=False)}")
+    overrides += prompt_overrides(options)
     if options.dry_run:
         return _estimate(options, overrides)
     outcome = generate(
@@ -146,9 +143,7 @@ def _generate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, metavar="T")
     parser.add_argument("--top-p", type=float, metavar="P")
     parser.add_argument("--top-k", type=int, metavar="K")
-    parser.add_argument(
-        "--prompt", action="append", metavar="TEXT", help=r"text songs begin with; \n is a new line"
-    )
+    add_prompts(parser)
     parser.add_argument(
         "--no-audio", action="store_true", help="text and MIDI only; reelmill render adds audio"
     )

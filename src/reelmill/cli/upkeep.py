@@ -95,7 +95,9 @@ def _seconds(text: str) -> float:
 
 
 def _status_options(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Exit code 1: it is not complete, its jobs have ended, and nobody is at it."
+    parser.epilog = (
+        "Exit code 1: it is not complete, its jobs have ended, and nobody is at it; or no song was made."
+    )
     parser.add_argument("directory", type=Path, metavar="RUN|DIR", help="a run, or a songs directory")
     parser.add_argument(
         "--watch",

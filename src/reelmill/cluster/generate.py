@@ -44,6 +44,7 @@ from reelmill.cluster.submission import (
 )
 from reelmill.cluster.train import build_corpus, finished, refuse_another_run, training_request
 from reelmill.config import Config
+from reelmill.songs.store.prompts import check_openings
 
 SONG_STAGES: tuple[Stage, Stage] = ("generate", "collect")
 Clusters = Mapping[Stage, ClusterSettings]
@@ -77,6 +78,7 @@ def overnight(settings: Config, songs: Songs, clusters: Clusters, force: bool = 
     them. Songs that do not fit the disk are refused, unless by ``force``.
     """
     refuse_another_run(settings, songs.run)
+    check_openings(settings)
     refuse_earlier_plan(songs.out, settings, songs.songs, songs.seed)
     songs = made_as(settings, songs)
     say_idle(songs, settings)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from reelmill.notation.header import body_field, split_lines, split_tune
+import re
+
+from reelmill.notation.header import body_field, field, split_lines, split_tune
 from reelmill.notation.keys import parse_key
 from reelmill.notation.meter import parse_meter, parse_unit
 from reelmill.notation.tokens import Kind, read_tokens
+
+_BEGUN_NUMBER = re.compile(r"(?:X(?::\s*\d*)?)?")
 
 
 def headers_problem(abc: str) -> str:
@@ -39,6 +43,18 @@ def headers_problem(abc: str) -> str:
     ):
         return "no notes"
     return ""
+
+
+def opening_problem(text: str) -> str:
+    """Why no tune that begins with ``text`` can pass ``headers_problem``; empty if one can.
+
+    The last line is not looked at, for it may go on, unless it is the only one.
+    """
+    *whole, last = split_lines(text)
+    if not whole:
+        return "" if _BEGUN_NUMBER.fullmatch(last) else "no X field first"
+    key = [] if any((field(line) or " ")[0] == "K" for line in whole) else ["K:C"]
+    return headers_problem("\n".join([*whole, *key, "C"]))
 
 
 def numbered(abc: str, number: int) -> str:

@@ -103,6 +103,10 @@ def results(directory: Path, count: int = SAMPLE) -> list[Row]:
 def _songs_content(directory: Path) -> dict[str, Any]:
     songs = read_songs(directory)
     if not songs.made:
+        failed = songs.failures("text")
+        if failed.total() == songs.plan.songs:
+            reason, count = failed.most_common(1)[0]
+            raise IncompleteError(f"{directory}: no song of {songs.plan.songs} was made: {reason} ({count})")
         raise IncompleteError(f"{directory}: no finished song yet (reelmill generate {directory} goes on)")
     cards = _cards(_song_card(song) for song in songs.sample(SAMPLE))
     course = _training_metrics(songs)

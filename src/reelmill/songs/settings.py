@@ -16,6 +16,7 @@ class SongsSettings:
     max_attempts: Annotated[int, Field(ge=1, le=10_000)] = 20
     require: Literal["none", "headers", "midi", "bars"] = "midi"
     workers: Annotated[int, COMPUTE, Field(ge=0)] = 0  # that sample and write; 0: one a processor, 1 on CUDA
-    prompts: list[str] = field(default_factory=list)  # song i begins with prompts[i mod len]; empty: none
+    # Song i begins with prompts[i mod len], a text or {title, rhythm, meter, key}; empty: with nothing.
+    prompts: list[str | dict[str, str]] = field(default_factory=list)
 
     __pydantic_config__ = STRICT

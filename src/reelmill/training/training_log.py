@@ -188,11 +188,12 @@ def _sample_song(
     nothing here, as ``generate`` would say.
     """
     from reelmill.sampling.engine import Attempt, Engine
+    from reelmill.songs.store.prompts import prompt_text
 
     settings = dataclasses.replace(config.sampling, slots=1)
     try:
         engine = Engine(model, settings, config.training.seed)
-        engine.submit(Attempt(step, prompt=next(iter(config.songs.prompts), "")))
+        engine.submit(Attempt(step, prompt=prompt_text(next(iter(config.songs.prompts), ""))))
     except (RequestError, ValueError) as error:
         _log.warning("no sample song: %s", error)
         return None

@@ -81,9 +81,17 @@ def test_a_model_that_knows_nothing_still_ends(
     assert outcome.attempts["made"] == 150
     assert "attempts is a song; the last: " in caplog.text
     assert verify(tmp_path / "songs").intact
-    for command in (["generate"], ["verify"], ["collect"]):
-        assert main([*command, str(tmp_path / "songs")]) == 1
-        assert "there is no song in it" in capsys.readouterr().err
+    for command, said in {
+        "generate": "there is no song in it",
+        "verify": "but there is no song",
+        "collect": "there is no song in it",
+        "report": "no song of 10 was made",
+        "status": "10 ids have no song",
+    }.items():
+        assert main([command, str(tmp_path / "songs")]) == 1
+        seen = capsys.readouterr()
+        assert said in seen.out + seen.err and "complete, intact" not in seen.out
+        assert "goes on" not in seen.err
 
 
 def test_song_i_begins_with_its_prompt(run: Path, tmp_path: Path) -> None:
@@ -121,7 +129,7 @@ def test_wrong_requests(run: Path, tmp_path: Path) -> None:
         with pytest.raises(RequestError, match=words):
             generate(*arguments, progress=False)
     with pytest.raises(RequestError, match=r"songs\.prompts.*'ß' is not in the vocabulary"):
-        generate(run, tmp_path / "songs", songs=3, overrides=['songs.prompts=["X:ß"]'], progress=False)
+        generate(run, tmp_path / "songs", songs=3, overrides=['songs.prompts=["X:1\\nT:ß"]'], progress=False)
     assert not plan_path(tmp_path / "songs").exists()
 
 

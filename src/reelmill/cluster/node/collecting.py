@@ -24,7 +24,7 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
 
     Sound that was not asked for, and is being added by somebody else, is left to them. Raises RequestError if
     what is planned there is not what this chain asked for, IncompleteError naming what is missing once all
-    rounds are used up, and naming files that do not belong there once all is finished.
+    rounds are used up, and, once all is finished, where files do not belong there or no song was made.
     """
     from reelmill.report.page import write_report
     from reelmill.report.publication import publish_songs
@@ -46,7 +46,7 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
         archive = publish_songs(out, tracking_settings(out, job["overrides"]))
         forget(out)
         done = "\n".join([found.describe(), str(report), *([str(archive)] if archive else [])])
-        if not found.intact:
+        if not found.intact or not found.songs:
             raise IncompleteError(done)
         return done
     clusters = {

@@ -46,6 +46,11 @@ class SongsStatus:
     slowest: list[dict[str, Any]]  # share, host, songs_per_second
     jobs: Jobs
 
+    @property
+    def fruitless(self) -> bool:
+        """Whether every id is a declared failure."""
+        return sum(self.failed.values()) == self.planned
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``--json``."""
         return asdict(self)

@@ -44,7 +44,11 @@ def is_done(seen: Status) -> bool:
 
 
 def has_failed(seen: Status) -> bool:
-    """Whether the work is not complete and nobody will go on with it by itself: its jobs have ended."""
+    """Whether no song was made, or the work is not complete and nobody will go on with it by itself: its jobs
+    have ended.
+    """
+    if isinstance(seen, SongsStatus) and seen.fruitless:
+        return True
     if is_done(seen) or seen.jobs.more_to_come or not seen.jobs.jobs:
         return False
     if isinstance(seen, RunStatus):

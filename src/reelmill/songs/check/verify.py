@@ -65,8 +65,12 @@ class Verification:
         lines += _shown([f"{path}: not finished" for path in self.missing])
         lines += _shown(self.problems)
         lines += _shown([f"{path}: not a file of this plan; remove it" for path in self.strays])
-        if self.intact:
+        if self.intact and self.songs:
             lines.append("complete, intact, every id exactly once")
+        elif self.intact:
+            lines.append(
+                "nothing is missing or damaged, but there is no song: every id is a declared failure"
+            )
         elif not self.made:
             lines.append(f"reelmill generate {self.directory} makes what is missing or damaged")
         return "\n".join(lines)

@@ -20,6 +20,7 @@ from reelmill.songs.make.reference import write_tunes
 from reelmill.songs.store.manifest import KINDS
 from reelmill.songs.store.model_copy import keep_model, kept_model, model_hash
 from reelmill.songs.store.plan import Plan, create_plan, grow_plan, plan_path, read_plan, require_equal
+from reelmill.songs.store.prompts import check_prompts
 from reelmill.songs.store.totals import Outcome
 
 
@@ -153,20 +154,6 @@ def plan_from_run(
     write_tunes(directory, config.corpus)  # also where whoever made the plan was killed before it
     # Whoever came second in a race to create it is checked like everyone who comes later.
     return _agree(directory, plan, replace(_wanted(plan, config, songs, seed), model=hashed)), config, model
-
-
-def check_prompts(config: Config, model: TrainedModel) -> None:
-    """RequestError if a prompt cannot begin a song of this model."""
-    for prompt in config.songs.prompts:
-        try:
-            length = len(model.vocabulary.encode(prompt, unknown="error"))
-        except ValueError as error:
-            raise RequestError(f"songs.prompts: {prompt!r}: {error}") from None
-        if length >= config.sampling.max_length:
-            raise RequestError(
-                f"songs.prompts: {prompt!r} has {length} characters, "
-                f"sampling.max_length is {config.sampling.max_length}"
-            )
 
 
 def _wanted(plan: Plan, config: Config, songs: int | None, seed: int | None) -> Plan:

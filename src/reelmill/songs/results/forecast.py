@@ -15,13 +15,14 @@ from reelmill.model import TrainedModel
 from reelmill.room import free_bytes, size_text
 from reelmill.runs import load_model, run_config
 from reelmill.sampling.engine import Engine
-from reelmill.songs.make.generate import check_count, check_prompts, look_ahead
+from reelmill.songs.make.generate import check_count, look_ahead
 from reelmill.songs.make.pool import Pool
 from reelmill.songs.make.progress import expected_failures
 from reelmill.songs.make.sampler import Chains, make_songs
 from reelmill.songs.results.disk import TAKE_LESS, Disk
 from reelmill.songs.store.manifest import KINDS, Kind, read_manifest, shard_numbers
 from reelmill.songs.store.plan import Plan
+from reelmill.songs.store.prompts import check_prompts
 from reelmill.songs.store.song import TIERS, Member, Song, audio_members, empty_tally, text_members
 
 _BLOCK = 512  # of a tar: each member has a header block and is filled up to whole blocks

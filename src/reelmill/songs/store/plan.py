@@ -27,6 +27,7 @@ from reelmill.lock import exclusive
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.settings import compute_keys
 from reelmill.songs.settings import SongsSettings
+from reelmill.songs.store.prompts import prompt_text
 from reelmill.tracking.settings import TrackingSettings
 
 _LOCK = ".plan.lease"
@@ -71,7 +72,7 @@ class Plan:
     def prompt(self, song: int) -> str:
         """What song ``song`` begins with."""
         prompts = self.songs_settings.prompts
-        return prompts[song % len(prompts)] if prompts else ""
+        return prompt_text(prompts[song % len(prompts)]) if prompts else ""
 
     def config(self) -> Config:
         """The plan's settings as a config; what only says how a result is computed has its default."""
