@@ -1,5 +1,6 @@
 """The command line: fast to answer, and clear about what is wrong."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reelmill.cli import COMMANDS, main
+from reelmill.cli.parser import parse
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -30,7 +32,29 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as ended:
         main([*name.split(), "--help"])
     assert ended.value.code == 0
-    assert COMMANDS[name].summary in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert COMMANDS[name].summary in said
+    assert f"example:\n\n    {COMMANDS[name].example}\n" in said  # on a line of its own, however narrow
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_can_be_parsed(name: str) -> None:
+    words = shlex.split(COMMANDS[name].example)
+    assert words[0] == "reelmill"
+    assert parse(words[1:], COMMANDS)[0] is COMMANDS[name]
+
+
+def test_help_names_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, expected in (
+        (["audit", "-h"], "default 20"),
+        (["doctor", "-h"], "(default: 300)"),
+        (["generate", "-h"], "default 0/1"),
+        (["corpus", "show", "-h"], "from 0 (default: 0)"),
+    ):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        said = " ".join(capsys.readouterr().out.split())
+        assert expected in said and "default: None" not in said and "default: []" not in said
 
 
 def test_version_and_help_of_a_group(capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,3 +125,23 @@ def test_a_book_that_cannot_be_rendered_is_named_and_keeps_no_other_from_its_sou
     assert main(["render", str(tmp_path / "prose.abc"), *sound]) == 2
     assert main(["render", str(tmp_path / "other" / "good.abc"), *sound]) == 0
     assert (tmp_path / "other" / "good.wav").exists()
+
+
+def test_sound_goes_to_a_file_that_is_named_as_it_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = tmp_path / "one.abc", tmp_path / "two.abc"
+    one.write_text(REEL)
+    two.write_text(f"{REEL}\n{REEL}")
+    sound = ["audio.sample_rate=8000", "audio.channels=1"]
+    for book, out, said in (
+        (one, "x.mp3", "x.mp3: no .mp3 is written; end the name in .wav or .flac"),
+        (two, "x.wav", "2 tunes do not fit in"),
+    ):
+        assert main(["render", str(book), "--out", str(tmp_path / out), *sound]) == 2
+        assert said in capsys.readouterr().err and not (tmp_path / out).exists()
+    for name, magic in {"x.wav": b"RIFF", "x.flac": b"fLaC"}.items():
+        assert main(["render", str(one), "--out", str(tmp_path / name), *sound]) == 0
+        assert (tmp_path / name).read_bytes().startswith(magic)
+    assert main(["corpus", "show", str(one), "--play-to", str(tmp_path / "x.mp3")]) == 2
+    assert "x.mp3: no .mp3 is written" in capsys.readouterr().err

@@ -46,7 +46,10 @@ def _corpus_build(options: argparse.Namespace) -> int:
 def _corpus_show(options: argparse.Namespace) -> int:
     from reelmill.config import load
     from reelmill.corpus.build import tune_at
+    from reelmill.songs.make.render import render_abc, sound_format
 
+    if options.play_to:
+        sound_format(options.play_to)
     overrides = list(options.overrides)
     if options.source.endswith((".yaml", ".yml")):
         config = load(options.source, overrides)
@@ -56,8 +59,6 @@ def _corpus_show(options: argparse.Namespace) -> int:
     print(tune.text, end="")
     print(f"{tune.source}, {tune.split}", file=sys.stderr)
     if options.play_to:
-        from reelmill.songs.make.render import render_abc
-
         render_abc(tune.text, config.audio).save(options.play_to)
         print(options.play_to, file=sys.stderr)
     return 0
@@ -76,12 +77,29 @@ def _corpus_show_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="NAME", help="a named corpus, a path, or a config file")
     add_overrides(parser)
     parser.add_argument("--index", type=int, default=0, metavar="I", help="which tune, from 0")
-    parser.add_argument("--play-to", type=Path, metavar="FILE.wav", help="render it to this file")
+    parser.add_argument(
+        "--play-to", type=Path, metavar="FILE.wav", help="render it to this file, .wav or .flac"
+    )
 
 
 COMMANDS = {
-    "corpus list": Command("Named corpora.", add_nothing, _corpus_list),
-    "corpus get": Command("Fetch named corpora into the cache.", _corpus_get_options, _corpus_get),
-    "corpus build": Command("Clean, split and describe a corpus.", _corpus_build_options, _corpus_build),
-    "corpus show": Command("Print a tune, or play it to a file.", _corpus_show_options, _corpus_show),
+    "corpus list": Command("Named corpora.", "reelmill corpus list", add_nothing, _corpus_list),
+    "corpus get": Command(
+        "Fetch named corpora into the cache.",
+        "reelmill corpus get irish traditional",
+        _corpus_get_options,
+        _corpus_get,
+    ),
+    "corpus build": Command(
+        "Clean, split and describe a corpus.",
+        "reelmill corpus build configs/irish.yaml",
+        _corpus_build_options,
+        _corpus_build,
+    ),
+    "corpus show": Command(
+        "Print a tune, or play it to a file.",
+        "reelmill corpus show irish --index 3 --play-to x.wav",
+        _corpus_show_options,
+        _corpus_show,
+    ),
 }

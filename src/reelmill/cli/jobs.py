@@ -8,13 +8,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reelmill.cli.command import HelpFormatter
+
 if TYPE_CHECKING:
     from reelmill.cluster.submission import Submission
 
 
 def job_parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """A parser for ``python -m jobs.NAME`` with the options of every job."""
-    parser = argparse.ArgumentParser(prog=f"python -m jobs.{name}", description=description)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m jobs.{name}", description=description, formatter_class=HelpFormatter
+    )
     parser.add_argument(
         "--cluster", metavar="FILE", required=True, help="where to run: configs/cluster/*.yaml"
     )
@@ -41,7 +45,7 @@ def add_songs(parser: argparse.ArgumentParser, songs: int | None, tasks: int) ->
     parser.add_argument(
         "--tasks", metavar="K", type=_at_least_1, default=tasks, help=f"tasks of the array (default {tasks})"
     )
-    parser.add_argument("--seed", metavar="S", type=int, default=0)
+    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the random choices")
     parser.add_argument("--no-audio", action="store_true", help="text and MIDI only")
 
 

@@ -55,6 +55,13 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
 
 
 COMMANDS = {
-    "train": Command("Train a model; goes on with an unfinished run.", _train_options, _train),
-    "evaluate": Command("Held-out bits per character.", _evaluate_options, _evaluate),
+    "train": Command(
+        "Train a model; goes on with an unfinished run.",
+        "reelmill train configs/irish.yaml --run runs/irish",
+        _train_options,
+        _train,
+    ),
+    "evaluate": Command(
+        "Held-out bits per character.", "reelmill evaluate runs/irish", _evaluate_options, _evaluate
+    ),
 }

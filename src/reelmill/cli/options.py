@@ -21,7 +21,13 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """``section.key=value``, any number, anywhere."""
-    parser.add_argument("overrides", nargs="*", default=[], metavar="section.key=value", help="settings")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="section.key=value",
+        help="settings, for example audio.format=flac",
+    )
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +44,11 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_shard(parser: argparse.ArgumentParser) -> None:
     """``--shard I/K``, as (I, K)."""
     parser.add_argument(
-        "--shard", type=_share, default=(0, 1), metavar="I/K", help="do share I of K, 0 ≤ I < K"
+        "--shard",
+        type=_share,
+        default=(0, 1),
+        metavar="I/K",
+        help="do share I of K, 0 ≤ I < K; default 0/1",
     )
 
 
@@ -68,17 +78,23 @@ def run_directory(options: argparse.Namespace) -> Path:
 
 def add_prompts(parser: argparse.ArgumentParser) -> None:
     """What songs begin with: header fields, or ``--prompt``."""
-    for name, example in (("title", "The Kesh"), ("rhythm", "jig"), ("meter", "6/8"), ("key", "Ddor")):
-        words = f"of every song, for example {example}; left out: the model finds one"
-        if name == "key":
-            words = f"of every song, for example {example}, with --meter; left out: the model finds one"
-        parser.add_argument(f"--{name}", metavar=name.upper(), help=words)
-    parser.add_argument(
+    group = parser.add_argument_group(
+        "what songs begin with",
+        "Header fields of every song, written as the training tunes have them; the model goes on from there.",
+    )
+    for name, words in (
+        ("title", "for example 'The Kesh'"),
+        ("rhythm", "for example jig"),
+        ("meter", "for example 6/8"),
+        ("key", "for example Ddor, with --meter"),
+    ):
+        group.add_argument(f"--{name}", metavar=name.upper(), help=words)
+    group.add_argument(
         "--prompt",
         action="append",
         metavar="TEXT",
-        help=r"in place of these, text that songs begin with, for example 'X:1\nT:The '; \n is a new line; "
-        "of several each begins its share",
+        help=r"in place of these, a text as it is, for example 'X:1\nT:The '; \n is a new line; of several "
+        "each begins its share of the songs",
     )
 
 

@@ -9,15 +9,18 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 import reelmill
-from reelmill.cli.command import Command
+from reelmill.cli.command import Command, HelpFormatter
 
 
 def parse(arguments: Sequence[str], commands: Mapping[str, Command]) -> tuple[Command, argparse.Namespace]:
     """The command that ``arguments`` name and what it is given. Exits for --help and for nonsense."""
     name, rest = _choose(list(arguments), commands)
     command = commands[name]
-    parser = argparse.ArgumentParser(prog=f"reelmill {name}", description=command.summary)
+    parser = argparse.ArgumentParser(
+        prog=f"reelmill {name}", description=command.summary, formatter_class=HelpFormatter
+    )
     command.add_options(parser)
+    parser.epilog = "\n\n".join([*filter(None, [parser.epilog]), "example:", f"    {command.example}"])
     return command, parser.parse_intermixed_args(rest)
 
 

@@ -73,8 +73,25 @@ def _audit_options(parser: argparse.ArgumentParser) -> None:
 
 
 COMMANDS = {
-    "collect": Command("Index, summary and dataset card of a songs directory.", _collect_options, _collect),
-    "verify": Command("Check that a corpus is complete, intact and exactly once.", _verify_options, _verify),
-    "audit": Command("Make random songs again and compare the bytes.", _audit_options, _audit),
-    "report": Command("Write report.html for songs or a run.", add_directory, _report),
+    "collect": Command(
+        "Index, summary and dataset card of a songs directory.",
+        "reelmill collect songs/irish",
+        _collect_options,
+        _collect,
+    ),
+    "verify": Command(
+        "Check that a corpus is complete, intact and exactly once.",
+        "reelmill verify songs/irish",
+        _verify_options,
+        _verify,
+    ),
+    "audit": Command(
+        "Make random songs again and compare the bytes.",
+        "reelmill audit songs/irish --songs 20",
+        _audit_options,
+        _audit,
+    ),
+    "report": Command(
+        "Write report.html for songs or a run.", "reelmill report songs/irish", add_directory, _report
+    ),
 }

@@ -108,7 +108,9 @@ def _render_books(books: list[Path], out: Path | None, settings: AudioSettings, 
 def _problems(books: list[Path], out: Path | None) -> dict[Path, str]:
     """Why a book cannot be rendered beside those before it, empty if it can be."""
     from reelmill.corpus.books import check_book, read_book
+    from reelmill.songs.make.render import is_file_name
 
+    to_file = out is not None and is_file_name(out)
     problems: dict[Path, str] = {}
     owners: dict[Path, Path] = {}  # of files of sound, without what the format adds to their names
     for book in books:
@@ -118,11 +120,14 @@ def _problems(books: list[Path], out: Path | None) -> dict[Path, str]:
         except RequestError as error:
             problems[book] = str(error).removeprefix(f"{book}: ")
             continue
-        folder = out or book.parent
+        folder = out.parent if out and to_file else out or book.parent
         names = [book.stem] if tunes == 1 else [f"{book.stem}-{number}" for number in range(1, tunes + 1)]
+        names = [out.stem] if out and to_file else names
         other = next((owners[folder / name] for name in names if folder / name in owners), None)
         if not tunes:
             problems[book] = "no tune in it (a tune begins with X:)"
+        elif to_file and tunes > 1:
+            problems[book] = f"{tunes} tunes do not fit in {out}; --out DIR takes them all"
         elif other:
             problems[book] = f"its sound would have the name of that of {other}; give it another --out"
         else:
@@ -136,13 +141,25 @@ def _generate_options(parser: argparse.ArgumentParser) -> None:
         "source", type=Path, metavar="RUN|DIR", help="a run, or a songs directory to go on with"
     )
     add_overrides(parser)
-    parser.add_argument("--songs", type=int, metavar="N")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the songs directory to make")
-    parser.add_argument("--seed", type=int, metavar="S", help="default 0")
+    parser.add_argument(
+        "--songs", type=int, metavar="N", help="how many in all; default as many as are planned"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="the songs directory to make; default: to go on with DIR"
+    )
+    parser.add_argument("--seed", type=int, metavar="S", help="of the random choices; default 0")
     parser.add_argument("--checkpoint", metavar="NAME", help="for example step-000100; default the best")
-    parser.add_argument("--temperature", type=float, metavar="T")
-    parser.add_argument("--top-p", type=float, metavar="P")
-    parser.add_argument("--top-k", type=int, metavar="K")
+    for name, letter, words in (
+        ("temperature", "T", "below 1 the songs are safer, above 1 wilder; default sampling.temperature"),
+        ("top-p", "P", "choose among the characters that make up this probability; default sampling.top_p"),
+    ):
+        parser.add_argument(f"--{name}", type=float, metavar=letter, help=f"{words} of the run")
+    parser.add_argument(
+        "--top-k",
+        type=int,
+        metavar="K",
+        help="choose among so many characters; default sampling.top_k of the run",
+    )
     add_prompts(parser)
     parser.add_argument(
         "--no-audio", action="store_true", help="text and MIDI only; reelmill render adds audio"
@@ -156,13 +173,28 @@ def _render_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sources", nargs="+", metavar="DIR | FILE.abc", help="a songs directory, or tune books"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="for tune books: where the audio files go")
-    parser.add_argument("--backend", metavar="NAME", help="symusic, timidity or fluidsynth")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="for tune books: the folder of the audio files; default beside each. FILE.wav for one tune",
+    )
+    parser.add_argument("--backend", metavar="NAME", help="symusic (default), timidity or fluidsynth")
     add_shard(parser)
     add_json(parser)
 
 
 COMMANDS = {
-    "generate": Command("Make songs, or go on with or grow a songs directory.", _generate_options, _generate),
-    "render": Command("Audio for a songs directory or for tune books.", _render_options, _render),
+    "generate": Command(
+        "Make songs, or go on with or grow a songs directory.",
+        "reelmill generate runs/irish --songs 1000 --out songs/irish --temperature 0.9",
+        _generate_options,
+        _generate,
+    ),
+    "render": Command(
+        "Audio for a songs directory or for tune books.",
+        "reelmill render tunes.abc --out sound audio.format=flac",
+        _render_options,
+        _render,
+    ),
 }

@@ -133,7 +133,11 @@ def _clean_options(parser: argparse.ArgumentParser) -> None:
 def _doctor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", type=Path, metavar="FILE", help="check this cluster too")
     parser.add_argument(
-        "--place", type=Path, metavar="DIR", default=Path(), help="where runs and songs will lie"
+        "--place",
+        type=Path,
+        metavar="DIR",
+        default=Path(),
+        help="where runs and songs will lie; default here",
     )
     parser.add_argument("--songs", type=int, metavar="N", help="say how much of the disk N songs take")
     parser.add_argument("--no-audio", action="store_true", help="songs without sound")
@@ -144,14 +148,34 @@ def _doctor_options(parser: argparse.ArgumentParser) -> None:
         help="what the songs will be made with; default: the defaults",
     )
     parser.add_argument(
-        "--wait", type=float, metavar="SECONDS", default=300, help="for the probe in the queue"
+        "--wait", type=float, metavar="SECONDS", default=300, help="how long for the probe in the queue"
     )
     add_json(parser)
 
 
 COMMANDS = {
-    "status": Command("What is done, running and missing of a run or of songs.", _status_options, _status),
-    "stop": Command("End all jobs of a run or of songs, and of their chain.", _stop_options, _stop),
-    "clean": Command("Remove what kills and damage left in a run or in songs.", _clean_options, _clean),
-    "doctor": Command("Check this machine, or a cluster, before anyone waits.", _doctor_options, _doctor),
+    "status": Command(
+        "What is done, running and missing of a run or of songs.",
+        "reelmill status runs/irish --watch 60",
+        _status_options,
+        _status,
+    ),
+    "stop": Command(
+        "End all jobs of a run or of songs, and of their chain.",
+        "reelmill stop songs/irish",
+        _stop_options,
+        _stop,
+    ),
+    "clean": Command(
+        "Remove what kills and damage left in a run or in songs.",
+        "reelmill clean songs/irish",
+        _clean_options,
+        _clean,
+    ),
+    "doctor": Command(
+        "Check this machine, or a cluster, before anyone waits.",
+        "reelmill doctor --cluster my-cluster.yaml --songs 100000",
+        _doctor_options,
+        _doctor,
+    ),
 }

@@ -64,9 +64,22 @@ class Recording:
         return len(self.samples) / self.sample_rate
 
     def save(self, path: str | Path) -> None:
-        """Write it to ``path``: FLAC for a name that ends so, else WAV."""
-        kind: Literal["wav", "flac"] = "flac" if Path(path).suffix.lower() == ".flac" else "wav"
+        """Write it to ``path``, a name that ends in .wav or .flac; RequestError for another."""
+        kind = sound_format(Path(path))
         durable.write_bytes(Path(path), encode(self.samples, replace(self.settings, format=kind)))
+
+
+def sound_format(path: Path) -> Literal["wav", "flac"]:
+    """What a file of this name holds; RequestError if it is not a format that can be written."""
+    kinds: dict[str, Literal["wav", "flac"]] = {".wav": "wav", ".flac": "flac"}
+    if path.suffix.lower() not in kinds:
+        raise RequestError(f"{path}: no {path.suffix or 'format'} is written; end the name in .wav or .flac")
+    return kinds[path.suffix.lower()]
+
+
+def is_file_name(out: Path) -> bool:
+    """Whether ``--out`` names a file of sound, not a folder; RequestError if it cannot be written."""
+    return bool(out.suffix) and not out.is_dir() and bool(sound_format(out))
 
 
 def render_abc(abc: str, settings: AudioSettings, with_renderer: Renderer | None = None) -> Recording:
@@ -94,15 +107,16 @@ class Rendered:
 
 
 def render_files(files: Sequence[Path], out: Path | None, settings: AudioSettings) -> Iterator[Rendered]:
-    """Render every tune in ``files`` to ``out`` (default: beside each file), one after the other.
+    """Render every tune in ``files`` to the folder ``out`` (default: beside each file), one after the other.
 
-    A file of one tune becomes NAME.wav, a book NAME-1.wav, NAME-2.wav …
+    A file of one tune becomes NAME.wav, a book NAME-1.wav, NAME-2.wav … One tune may go to a file ``out``.
     """
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
         raise RequestError(f"{', '.join(missing)}: no such file")
+    to_file = out is not None and is_file_name(out)
     if out:
-        out.mkdir(parents=True, exist_ok=True)
+        (out.parent if to_file else out).mkdir(parents=True, exist_ok=True)
     shared = renderer(settings)
     for file in files:
         tunes = list(read_book(file))
@@ -110,7 +124,7 @@ def render_files(files: Sequence[Path], out: Path | None, settings: AudioSetting
             raise RequestError(f"{file}: no tune in it (a tune begins with X:)")
         for number, tune in enumerate(tunes, start=1):
             stem = file.stem if len(tunes) == 1 else f"{file.stem}-{number}"
-            path = (out or file.parent) / f"{stem}{extension(settings)}"
+            path = out if out and to_file else (out or file.parent) / f"{stem}{extension(settings)}"
             try:
                 recording = render_abc(tune, settings, shared)
             except RequestError as error:
