@@ -207,7 +207,7 @@ def _explain(kind: type, problem: Any, source: str, overridden: set[str]) -> str
         siblings = _names(_class_at(kind, parts[: known - 1]))
         section = "".join(f"{part}." for part in parts[: known - 1])
         return f"{where}: unknown key {key!r}{nearest(parts[known - 1], siblings, section)}"
-    expected = str(problem["msg"]).removeprefix("Input ")
+    expected = str(problem["msg"]).removeprefix("Input ").removeprefix("Value error, ")
     if "ctx" not in problem:  # not a matter of bounds: the type is wrong, and a union says so once a branch
         expected = f"should be {_type_name(kind, parts[:known])}"
     return f"{where}: {key} {expected}, not {problem['input']!r}"

@@ -41,3 +41,22 @@ def test_silence_and_less_than_a_frame_have_features() -> None:
 def test_labels_are_told_from_tempo_and_centroid() -> None:
     assert labels({"tempo_bpm": 180.0, "spectral_centroid_hz": 3000.0}) == ("fast", "bright")
     assert labels({"tempo_bpm": 80.0, "spectral_centroid_hz": 500.0}) == ("slow", "warm")
+
+
+@pytest.mark.parametrize(
+    ("rhythm", "meter", "tempo", "label"),
+    [
+        ("reel", "C|", 224.0, "fast"),
+        ("reel", "2/4", 112.0, "fast"),
+        ("reel", "C|", 120.0, "slow"),
+        ("hornpipe", "C", 184.0, "slow"),
+        ("jig", "6/8", 180.0, "fast"),
+        ("", "6/8", 120.0, "slow"),
+        ("slow air", "3/4", 66.0, "slow"),
+    ],
+)
+def test_what_is_fast_is_told_by_the_beats_of_its_rhythm(
+    rhythm: str, meter: str, tempo: float, label: str
+) -> None:
+    song = {"rhythm": rhythm, "meter": meter, "tempo_bpm": tempo, "spectral_centroid_hz": 500.0}
+    assert labels(song)[0] == label

@@ -19,6 +19,7 @@ from reelmill.audio.render import PEAK, TAIL_SECONDS, SilentAudio, finish, rende
 from reelmill.audio.settings import AudioSettings
 from reelmill.audio.simplify import simplify
 from reelmill.audio.soundfont import soundfont
+from reelmill.config import parse
 from reelmill.errors import RequestError
 from tests.audio.sound import audio_problem
 
@@ -94,6 +95,45 @@ def test_audio_lasts_what_its_midi_lasts_is_loud_and_does_not_clip(
     assert samples.shape == (round((midi.seconds + TAIL_SECONDS) * rate), channels)
     assert np.abs(samples.astype(int)).max() == pytest.approx(PEAK * 32767, abs=1)
     assert audio_problem(encode(samples, wanted), midi.seconds) == ""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("instrument", ["acoustic grand piano", "church organ", "accordion"])
+def test_the_last_note_rings_and_fades_without_a_click(backend: str, instrument: str, hornpipe: str) -> None:
+    """Some that would sound for ever, too: by samples, in steps of 50 ms over the tail."""
+    rate = 44100
+    midi = abc_to_midi(hornpipe)
+    samples = renderer(settings(backend, instrument=instrument, channels=1)).render(midi.data)[:, 0] / 32768
+    tail = samples[-round(TAIL_SECONDS * rate) :]
+    steps = tail[: len(tail) // 2205 * 2205].reshape(-1, 2205)
+    level = 10 * np.log10(np.square(steps).mean(axis=1) + 1e-12)
+    before = 10 * np.log10(np.square(samples[-len(tail) - 2205 : -len(tail)]).mean())
+    assert level[0] > before - 12 and level[3] > before - 30  # it goes on …
+    assert (level[4:] < level[:-4] + 1).all()  # … falls all the time …
+    assert level[10] < before - 25 and level[-1] < -60  # … and is gone.
+    assert np.abs(np.diff(tail)).max() <= np.abs(np.diff(samples[: -len(tail)])).max()
+    assert np.abs(tail[-1]) <= 1 / 32768
+
+
+def test_an_instrument_is_heard_and_has_a_name_and_a_number(hornpipe: str) -> None:
+    def played(instrument: str | int) -> str:
+        wanted = parse(AudioSettings, {"instrument": instrument, "sample_rate": 8000}, "the test")
+        return digest(renderer(wanted).render(midi))
+
+    midi = abc_to_midi(hornpipe).data
+    assert played("Accordion") == played(22) == played("22") != played("flute") == played(74)
+    assert (
+        played(1)
+        == played("acoustic grand piano")
+        == digest(renderer(settings("symusic", sample_rate=8000)).render(midi))
+    )
+    for wrong, said in {
+        "acordion": "such as accordion",
+        "guitar": "acoustic guitar",
+        0: "from 1 to 128",
+    }.items():
+        with pytest.raises(RequestError, match=said):
+            played(wrong)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from reelmill.audio.midi import Midi
 from reelmill.audio.pcm import energy
+from reelmill.audio.tempo import usual
 
-# The medians of 119 real tunes (of both named corpora) as the default renderer plays them.
-FAST_BPM = 120.0
-BRIGHT_HZ = 1190.0
+FAST_BEATS = 110.0  # a minute: reels and jigs are danced faster, hornpipes and airs slower
+BRIGHT_HZ = 1190.0  # the median of 119 real tunes (of both named corpora) as the default renderer plays them
 MOST_FRAMES = 128  # of the spectral centroid, spread evenly over a song
 _FRAME_SECONDS = 0.046  # 2048 samples at 44.1 kHz
 
@@ -25,8 +25,8 @@ _FRAME_SECONDS = 0.046  # 2048 samples at 44.1 kHz
 def features(samples: NDArray[np.int16], sample_rate: int, midi: Midi) -> dict[str, float]:
     """Features of a rendered song, ``samples`` [time, channels], rounded to what is reproducible.
 
-    ``duration_seconds``: of the audio. ``tempo_bpm``: quarters a minute of its MIDI, the mean over the song;
-    abc2midi plays 120 where a tune names no tempo. ``spectral_centroid_hz``: see ``spectral_centroid``.
+    ``duration_seconds``: of the audio. ``tempo_bpm``: quarters a minute of its MIDI, the mean over the song.
+    ``spectral_centroid_hz``: see ``spectral_centroid``.
     ``loudness_dbfs``: root mean square of all samples, 0 being full scale; at least -120.
     """
     return {
@@ -38,9 +38,12 @@ def features(samples: NDArray[np.int16], sample_rate: int, midi: Midi) -> dict[s
 
 
 def labels(features: dict[str, Any]) -> tuple[str, str]:
-    """``("fast" | "slow", "bright" | "warm")``, against the medians of real tunes."""
+    """``("fast" | "slow", "bright" | "warm")``. What is counted for the first are the beats of the song's
+    ``rhythm``, else of its ``meter``: halves of a reel, dotted quarters of a jig.
+    """
+    beat, _ = usual(features.get("rhythm", ""), features.get("meter", ""))
     return (
-        "fast" if features["tempo_bpm"] >= FAST_BPM else "slow",
+        "fast" if features["tempo_bpm"] / (4 * beat) >= FAST_BEATS else "slow",
         "bright" if features["spectral_centroid_hz"] >= BRIGHT_HZ else "warm",
     )
 

@@ -8,9 +8,11 @@ limits on time and memory are only there for what nobody thought of.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reelmill.audio import abc2midi
+from reelmill.audio.tempo import with_tempo
 from reelmill.notation.chords import chord_symbol
 from reelmill.notation.keys import names_key, parse_key
 from reelmill.notation.parts import TooManyParts, play_order
@@ -52,8 +54,8 @@ class Midi:
     tempo: float = 0.0  # quarters a minute: the mean up to the end of the last note
 
 
-def abc_to_midi(abc: str, timeout: float = 60.0) -> Midi:
-    """Convert one tune with a process of abc2midi.
+def abc_to_midi(abc: str, timeout: float = 60.0, tempos: Mapping[str, str] | None = None) -> Midi:
+    """Convert one tune with a process of abc2midi, at the tempo of its Q:, else by ``tempos``.
 
     ``%%`` instructions are stripped, X: becomes 1, and the tune ends at its first empty line (ABC 2.1,
     section 2.2). ``timeout`` is in seconds of the wall clock and a safeguard against a broken machine. Raises
@@ -63,7 +65,7 @@ def abc_to_midi(abc: str, timeout: float = 60.0) -> Midi:
     reason = excess(tune)
     if reason:
         return Midi(b"", errors=[f"Error: {reason}"])
-    made = abc2midi.convert(tune, timeout)
+    made = abc2midi.convert(with_tempo(tune, tempos or {}), timeout)
     errors = [line for line in made.messages if line.startswith("Error")]
     if made.failure:
         errors.append(f"Error: abc2midi {made.failure}")
@@ -201,7 +203,7 @@ def _read_track(track: bytes, tempos: list[tuple[int, int]]) -> tuple[int, int]:
         delta = track[place]
         place += 1
         if delta > 0x7F:
-            delta, place = _variable(track, place - 1)
+            delta, place = variable(track, place - 1)
         tick += delta
         byte = track[place]
         if byte > 0x7F:
@@ -219,16 +221,17 @@ def _read_track(track: bytes, tempos: list[tuple[int, int]]) -> tuple[int, int]:
         else:
             if status == 0xFF:
                 kind = track[place]
-                size, place = _variable(track, place + 1)
+                size, place = variable(track, place + 1)
                 if kind == 0x51:
                     tempos.append((tick, int.from_bytes(track[place : place + size], "big")))
             else:
-                size, place = _variable(track, place)
+                size, place = variable(track, place)
             place += size
     return notes, last
 
 
-def _variable(track: bytes, place: int) -> tuple[int, int]:
+def variable(track: bytes, place: int) -> tuple[int, int]:
+    """A quantity of variable length at ``place``, and the place behind it."""
     value = 0
     while True:
         byte = track[place]

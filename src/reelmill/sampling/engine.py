@@ -30,7 +30,7 @@ from reelmill.sampling.replay import replayable
 from reelmill.sampling.rows import Rows
 from reelmill.sampling.settings import SamplingSettings
 
-EDITION = "3"
+EDITION = "4"
 """Raised whenever an attempt becomes another text, or is validated otherwise, than in the edition before."""
 
 _BLOCK = 32  # characters for which random numbers are drawn at once

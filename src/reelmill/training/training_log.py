@@ -206,7 +206,7 @@ def _played(abc: str, config: Config) -> npt.NDArray[np.int16] | None:
     from reelmill.audio.render import SilentAudio, renderer
 
     try:
-        midi = abc_to_midi(abc)
+        midi = abc_to_midi(abc, tempos=config.audio.tempo)
         if midi_problem(midi):
             return None
         return renderer(config.audio).render(midi.data)

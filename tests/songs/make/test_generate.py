@@ -222,8 +222,23 @@ def test_songs_of_another_edition_are_not_added_to_but_stay_valid(songs: Path) -
     assert render_directory(songs, progress=False).complete
     assert verify(songs).intact and plan_path(songs).read_bytes() == before
     (songs / "text" / "shard-000001.json").unlink()
-    with pytest.raises(RequestError, match=r"sampling is None in the plan and '3' here.*by another edition"):
+    with pytest.raises(RequestError, match=r"sampling is None in the plan and '4' here.*by another edition"):
         generate(songs, progress=False)
+
+
+def test_sound_of_another_edition_is_not_added_to_but_stays_valid(songs: Path) -> None:
+    data = json.loads(plan_path(songs).read_text())
+    data["fingerprint"]["audio"].update(
+        synthesizer="symusic 0.5.8, soundfont simplified, edition 1", sound="0"
+    )
+    plan_path(songs).write_text(json.dumps(data))
+    assert verify(songs).intact and generate(songs, progress=False).complete
+    assert len(list(open_songs(songs))) == SONGS
+    (songs / "audio" / "shard-000001.json").unlink()
+    with pytest.raises(
+        RequestError, match=r"sound was made by another edition.*another directory: reelmill gen"
+    ):
+        render_directory(songs, progress=False)
 
 
 def test_a_fault_of_the_machine_costs_shards_and_no_more(

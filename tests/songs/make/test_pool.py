@@ -33,7 +33,7 @@ def test_judged_and_recorded_as_in_this_process() -> None:
         facts = here.facts(3, 1)
         first, second = pool.record(facts, here.data).result(), pool.record(facts, here.data).result()
         assert first == second and bytes(first.data[:4]) == b"RIFF"
-        assert first.facts["duration_seconds"] == 16.25 and first.facts["id"] == 3
+        assert first.facts["duration_seconds"] == 17.0 and first.facts["id"] == 3
 
 
 def children(pool: Pool) -> list[int]:

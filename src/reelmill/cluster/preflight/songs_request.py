@@ -140,12 +140,13 @@ def made_as(config: Config, songs: Songs) -> Songs:
     A plan does not hold what only says how songs are made, and the configuration in a run is that of the day
     it was trained.
     """
-    sections = ["sampling", "songs", "tracking", *(["audio"] if songs.audio else [])]
+    asked = {name: dataclasses.asdict(getattr(config, name)) for name in ("sampling", "songs", "tracking")}
+    asked["audio"] = dataclasses.asdict(config.audio) if songs.audio else {"tempo": config.audio.tempo}
     return dataclasses.replace(
         songs,
         overrides=[
             f"{section}.{key}={json.dumps(value, ensure_ascii=False)}"
-            for section in sections
-            for key, value in dataclasses.asdict(getattr(config, section)).items()
+            for section, values in asked.items()
+            for key, value in values.items()
         ],
     )

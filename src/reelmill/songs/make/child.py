@@ -72,7 +72,7 @@ class _Answers:
     def _judge(self, header: dict[str, Any]) -> _Answer:
         from reelmill.songs.make.validate import judge
 
-        judgement = judge(header["abc"], header["ended"], header["max_length"])
+        judgement = judge(header["abc"], header["ended"], header["max_length"], header["tempos"])
         fields = {field.name: getattr(judgement, field.name) for field in dataclasses.fields(judgement)}
         return fields, (fields.pop("data"),)
 

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from reelmill.audio import abc2midi
+from reelmill.audio.render import sound_edition
 from reelmill.audio.settings import AudioSettings
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
@@ -92,6 +93,12 @@ def way_out(planned: dict[str, str], seen: dict[str, str]) -> str:
             "Its songs were sampled by another edition of reelmill. They stay valid: verify, collect and "
             "render them as they are. Make more of them with the edition that began them, or all of them in "
             "another directory: reelmill generate RUN --songs N --out DIR"
+        )
+    if "synthesizer" in seen and sound_edition(planned["synthesizer"]) != sound_edition(seen["synthesizer"]):
+        return (
+            "Its sound was made by another edition of reelmill. It stays valid: verify, collect and open it "
+            "as it is. Make the rest with the edition that began it, or all of it in another directory: "
+            "reelmill generate RUN --songs N --out DIR"
         )
     if seen.get("precision", "int8") != "int8":
         return (

@@ -12,7 +12,7 @@ import itertools
 import queue
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,11 @@ class Pool:
         for thread in self._threads:
             thread.start()
 
-    def judge(self, abc: str, ended: bool, max_length: int) -> Future[Judgement]:
+    def judge(
+        self, abc: str, ended: bool, max_length: int, tempos: Mapping[str, str] | None = None
+    ) -> Future[Judgement]:
         """The judgement of a sampled text (``validate.judge``)."""
-        header = {"task": "judge", "abc": abc, "ended": ended, "max_length": max_length}
+        header = {"task": "judge", "abc": abc, "ended": ended, "max_length": max_length, "tempos": tempos}
         return self._ask(_JUDGE, header, b"", lambda fields, data, _: Judgement(**fields, data=bytes(data)))
 
     def record(self, facts: dict[str, Any], midi: bytes) -> Future[Sound]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from reelmill import durable
 from reelmill.corpus.settings import CorpusSettings
 from reelmill.errors import DamagedError, IncompleteError, RequestError
 from reelmill.songs.make.validate import judge
+from reelmill.songs.store.plan import read_plan
 from reelmill.songs.store.song import TIERS
 
 FILE = "tunes.json"
@@ -30,16 +32,17 @@ def write_tunes(directory: Path, settings: CorpusSettings) -> None:
     if not corpus_directory(settings).is_dir():
         return  # neither downloads nor builds: that is set-up's and training's
     try:
+        tempos = read_plan(directory).audio_settings.tempo
         train = load_or_build(settings).tunes["train"]
         chosen = sorted({index * len(train) // _SAMPLE for index in range(_SAMPLE)})
-        durable.write_json(path, measure_tunes(train.select(chosen)["text"]))
+        durable.write_json(path, measure_tunes(train.select(chosen)["text"], tempos))
     except (RequestError, IncompleteError) as error:
         _log.warning("no pass rates of the training tunes: %s", error)
 
 
-def measure_tunes(texts: list[str]) -> dict[str, Any]:
+def measure_tunes(texts: list[str], tempos: Mapping[str, str] | None = None) -> dict[str, Any]:
     """``{"tunes", "pass_rate": {tier: rate}, "characters", "seconds"}``; the last two are means."""
-    judged = [judge(text, True, len(text)) for text in texts]
+    judged = [judge(text, True, len(text), tempos) for text in texts]
     count = max(1, len(judged))
     return {
         "tunes": len(judged),

@@ -38,7 +38,8 @@ def render_directory(
     config = configuration.from_dict(planned, str(plan_path(directory)), overrides)
     wanted = replace(plan, sampling=config.sampling, audio_settings=config.audio, songs_settings=config.songs)
     if not plan.audio:
-        require_equal(directory, replace(plan, audio_settings=config.audio), wanted)
+        chosen = replace(config.audio, tempo=plan.audio_settings.tempo)  # the MIDI of its text has a tempo
+        require_equal(directory, replace(plan, audio_settings=chosen), wanted)
         renderer(config.audio)  # a program or a soundfont that is missing is found out here
         plan = grow_plan(directory, audio=config.audio)  # or as somebody asked for sound just before
     require_equal(directory, plan, wanted)
@@ -87,7 +88,7 @@ def render_abc(abc: str, settings: AudioSettings, with_renderer: Renderer | None
 
     Errors of abc2midi that leave a playable MIDI file are passed over: people's tunes have them.
     """
-    midi = abc_to_midi(abc)
+    midi = abc_to_midi(abc, tempos=settings.tempo)
     if not midi.notes:
         raise RequestError(f"no tune: {midi.errors[0] if midi.errors else 'no notes'}")
     try:

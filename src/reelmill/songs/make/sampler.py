@@ -85,7 +85,9 @@ class Chains:
     def _judge(self, sampled: Sampled) -> None:
         self._judging += 1
         abc = numbered(sampled.text, sampled.attempt.song)
-        judgement = self._pool.judge(abc, sampled.ended, self._plan.sampling.max_length)
+        judgement = self._pool.judge(
+            abc, sampled.ended, self._plan.sampling.max_length, self._plan.audio_settings.tempo
+        )
         judgement.add_done_callback(lambda done: self._judged.put((sampled, done)))
 
     def _take(self, sampled: Sampled, judged: Future[Judgement]) -> None:

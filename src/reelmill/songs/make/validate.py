@@ -1,11 +1,12 @@
 """The judgement of one attempt: what was sampled, brought through the three tiers of validity.
 
-It is a function of the sampled text alone, never of time: whoever judges an attempt, wherever, decides alike.
+It is a function of the sampled text and the table of tempos, never of time: whoever judges an attempt,
+wherever, decides alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,13 +66,14 @@ class Judgement:
         }
 
 
-def judge(abc: str, ended: bool, max_length: int) -> Judgement:
+def judge(abc: str, ended: bool, max_length: int, tempos: Mapping[str, str] | None = None) -> Judgement:
     """Judge a sampled text; ``ended`` says whether it came to its end mark within ``max_length`` characters.
+    ``tempos`` are ``audio.tempo``.
 
     Raises ToolError for a fault of the machine, which says nothing about the attempt.
     """
     encoding = _encoding_problem(abc)
-    midi = Midi(b"", errors=[f"Error: {encoding}"]) if encoding else abc_to_midi(abc)
+    midi = Midi(b"", errors=[f"Error: {encoding}"]) if encoding else abc_to_midi(abc, tempos=tempos)
     return Judgement(
         abc=abc,
         headers=_problem(headers_problem, abc) if ended else f"no end mark within {max_length} characters",

@@ -125,7 +125,7 @@ def _rendering(folder: str, sound: AudioSettings) -> list[str]:
     return [
         f"Its sound ({sound.sample_rate} Hz, {sound.channels} × 16 bits) is not stored but rendered from the "
         "MIDI as the songs are read, to the same samples wherever synthesizer and soundfont are the same. "
-        "Text and MIDI of 100,000 songs are 0.5 GB; their sound, a minute each in CD quality, is 950 GB.",
+        "Text and MIDI of 100,000 songs are 0.5 GB; their sound in CD quality is some 640 GB.",
         "",
         "```python",
         "import reelmill",

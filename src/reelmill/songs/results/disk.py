@@ -23,7 +23,7 @@ from reelmill.room import free_bytes, size_text
 from reelmill.songs.store.manifest import KINDS, Kind
 
 CHARACTERS = 215  # of a tune of ``irish``, on average
-SECONDS_A_CHARACTER = 0.26
+SECONDS_A_CHARACTER = 0.174
 _TEXT_BYTES, _TEXT_BYTES_A_CHARACTER = 2780, 9.5  # in a tar, with headers and filled blocks
 _SOUND_BYTES = 3584  # in a tar, beside the sound itself: headers, ABC and JSON
 TAKE_LESS = "audio.format=flac, audio.channels=1, audio.sample_rate=22050 or --no-audio take less"
