@@ -58,6 +58,7 @@ def sample_songs(
     ``settings`` are keys of the sampling section. A song without a passing attempt raises RequestError, since
     a model that cannot write songs is more often the cause than bad luck.
     """
+    from reelmill.audio.tempo import TEMPOS
     from reelmill.notation.validity import numbered
     from reelmill.sampling.engine import Attempt, Engine
     from reelmill.sampling.settings import SamplingSettings
@@ -77,7 +78,7 @@ def sample_songs(
         for sampled in engine.step():
             attempt = sampled.attempt
             abc = numbered(sampled.text, attempt.song)
-            reason = judge(abc, sampled.ended, sampling.max_length).reason(require)
+            reason = judge(abc, sampled.ended, sampling.max_length, TEMPOS).reason(require)
             if not reason:
                 songs[attempt.song] = abc
             elif attempt.number + 1 < max_attempts:

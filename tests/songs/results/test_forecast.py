@@ -1,6 +1,7 @@
 """What is foretold of a plan is what it comes to."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,19 @@ def test_disk_attempts_and_length_are_foretold(run: Path, songs: Path, tmp_path:
     assert foretold.attempts_per_song == pytest.approx(summary["attempts"]["made"] / SONGS, rel=0.2)
     assert foretold.fits and "are free" in foretold.describe()
     assert not list(tmp_path.glob("not*"))
+
+
+def test_hours_are_foretold_with_their_spread(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = estimate(run, tmp_path, 10**6, sample=16)
+    few = estimate(run, tmp_path, 10**6, audio=False, sample=16)
+    low, high = many.processor_hours
+    assert 0 < low < high and 0 < few.processor_hours[0] < high
+    shown = re.search(r"time: ([\d.,]+) to ([\d.,]+) (hours|minutes) with", many.describe())
+    assert shown and 0 < float(shown[1].replace(",", "")) < float(shown[2].replace(",", ""))
+    assert main(["generate", str(run), "--out", str(tmp_path / "new"), "--songs", "8", "--dry-run"]) == 0
+    assert " processors like these" in capsys.readouterr().out
 
 
 def test_failures_and_a_small_disk_are_foretold(run: Path, tmp_path: Path) -> None:

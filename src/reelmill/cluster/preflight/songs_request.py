@@ -77,19 +77,23 @@ def disk_room(songs: Songs, config: Config, settings: ClusterSettings, trained: 
     """
     from reelmill.songs.results.disk import describe_disk, disk_of_shards, foretell_disk
 
-    basis, failures = "as the shards that are there", ""
+    basis, more = "as the shards that are there", ""
     disk = disk_of_shards(songs.out, config, songs.songs, songs.audio)
     if disk is None and (not trained or settings.python):  # a container may have programs that are not here
         basis, disk = "estimated from the settings", foretell_disk(config, songs.songs, songs.audio)
     elif disk is None:
-        from reelmill.songs.results.forecast import estimate
+        from reelmill.songs.results.forecast import estimate, hours_text
 
         print("measuring the first songs, for the disk that all will take …", file=sys.stderr, flush=True)
         overrides = [*songs.overrides, "sampling.device=cpu"]  # the nodes' device may not be here
         found = estimate(songs.run, songs.out, songs.songs, overrides, audio=songs.audio, seed=songs.seed)
         basis, disk = f"measured on the first {found.sample}", found.disk
-        failures = f"; {found.failures_text}" if found.failures_text else ""
-    line = describe_disk(songs.out, songs.songs, disk, basis) + failures
+        more = f"; {found.failures_text}" if found.failures_text else ""
+        if not settings.gpus_per_node:  # which sample at a rate that is not known here
+            processors = songs.tasks * settings.cpus_per_task
+            low, high = (hours / processors for hours in found.processor_hours)
+            more += f"; {hours_text(low, high)} by {processors} processors like those here"
+    line = describe_disk(songs.out, songs.songs, disk, basis) + more
     there = sum(path.stat().st_size for path in songs.out.glob("*/shard-*.tar"))
     still, free = disk.total - there, free_bytes(songs.out)
     return Room(line, still, free, "" if still < free else _fitting(songs, config, disk, there + free))

@@ -1,20 +1,31 @@
-"""What a plan will take, before it starts: disk, attempts and failures, measured on its own first songs."""
+"""What a plan will take, before it starts: disk, hours, attempts and failures, measured on its first songs.
+
+Hours are processor time, of sampling with every slot in use, of judging, of recording and of hashing, shared
+out among processors: what a machine takes that does nothing else and whose disk keeps up.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import process_time as processor_clock
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from reelmill import config as configuration
 from reelmill.audio.encode import extension
 from reelmill.config import Config
 from reelmill.model import TrainedModel
+from reelmill.resources import processors
 from reelmill.room import free_bytes, size_text
 from reelmill.runs import load_model, run_config
-from reelmill.sampling.engine import Engine
+from reelmill.sampling.engine import Attempt, Engine
 from reelmill.songs.make.generate import check_count, look_ahead
 from reelmill.songs.make.pool import Pool
 from reelmill.songs.make.progress import expected_failures
@@ -42,6 +53,8 @@ class Estimate:
     text_bytes: int  # of all text tars
     audio_bytes: int  # of all audio tars; 0 if no sound is asked for
     free_bytes: int  # where the songs will lie
+    processor_hours: tuple[float, float]  # from, to; on processors like this machine's
+    processors: int  # of this machine
 
     @property
     def disk(self) -> Disk:
@@ -66,12 +79,14 @@ class Estimate:
 
     def describe(self) -> str:
         """A few lines for a person."""
+        low, high = (hours / self.processors for hours in self.processor_hours)
         rates = ", ".join(f"{tier} {rate:.1%}" for tier, rate in self.pass_rate.items())
         lines = [
             f"{self.songs:,} songs of about {self.characters:.0f} characters and {self.seconds:.1f} s "
             f"(measured on {self.sample})",
             f"disk: {size_text(self.text_bytes)} of text, {size_text(self.audio_bytes)} of sound; "
             f"{size_text(self.free_bytes)} are free",
+            f"time: {hours_text(low, high)} with {self.processors} processors like these",
             f"{self.attempts_per_song:.2f} attempts a song; of attempts pass: {rates}",
         ]
         if self.failures_text:
@@ -79,6 +94,14 @@ class Estimate:
         if not self.fits:
             lines.append(f"that does not fit; {TAKE_LESS}")
         return "\n".join(lines)
+
+
+def hours_text(low: float, high: float) -> str:
+    """A span of hours for a person, in seconds or minutes where it is short."""
+    unit, factor = next(
+        (unit for unit in (("hours", 1.0), ("minutes", 60.0)) if high * unit[1] >= 2), ("seconds", 3600.0)
+    )
+    return f"{low * factor:,.1f} to {high * factor:,.1f} {unit}"
 
 
 def estimate(
@@ -141,22 +164,36 @@ def _extrapolate(
     plan: Plan, config: Config, model: TrainedModel, sample: int, missing: dict[Kind, int], out: Path
 ) -> Estimate:
     """What the songs ``missing`` in each half will take, by the first of the plan."""
-    made: list[Song] = []
     took = dict.fromkeys(KINDS, 0)
+    hashing = 0.0
     with Pool(config.audio if missing["audio"] else None) as pool:
-        chains = Chains(Engine(model, config.sampling, plan.seed), pool, plan)
-        for song in make_songs(range(min(sample, plan.songs)), chains):
-            made.append(song)
+        wait([pool.judge("", True, 1) for _ in range(pool.processes)])  # beginning is no song's work
+        pool.seconds.clear()
+        engine = Engine(model, config.sampling, plan.seed)
+        made = list(make_songs(range(min(sample, plan.songs)), Chains(engine, pool, plan)))
+        heard = [song for song in made if not song.failure] if missing["audio"] else []
+        for begun in [pool.record(song.facts, song.midi) for song in heard[:1] * pool.processes]:
+            begun.result().release()
+        pool.seconds["record"] = 0
+        for song in made:
             took["text"] += _tar_bytes(text_members(song))
-            if missing["audio"] and not song.failure:
-                sound = pool.record(song.facts, song.midi).result()
-                took["audio"] += _tar_bytes(audio_members(song, sound, extension(config.audio)))
-                sound.release()
+        for song in heard:
+            sound = pool.record(song.facts, song.midi).result()
+            members = audio_members(song, sound, extension(config.audio))
+            took["audio"] += _tar_bytes(members)
+            hashing += _hashing_seconds(members)
+            sound.release()
+        spent = dict(pool.seconds)
     tally = Counter(empty_tally())
     for song in made:
         tally.update(song.tally)
     valid = [song.facts for song in made if not song.failure]
     passed = len(valid) / tally["made"]
+    work = _Work(
+        sampling=engine.characters / tally["made"] * _sampling_seconds(model, config, plan.seed),
+        judging=spent.get("judge", 0.0) / tally["made"],
+        recording=(spent.get("record", 0.0) + hashing) / max(1, len(valid)),
+    )
     return Estimate(
         songs=max(missing.values()),
         sample=len(made),
@@ -168,7 +205,54 @@ def _extrapolate(
         text_bytes=round(took["text"] * missing["text"] / len(made)),
         audio_bytes=round(took["audio"] * missing["audio"] / len(made)),
         free_bytes=free_bytes(out),
+        processor_hours=_hours(made, work, missing),
+        processors=processors(),
     )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Processor seconds: of sampling and of judging an attempt, and of recording a song."""
+
+    sampling: float
+    judging: float
+    recording: float
+
+
+def _hours(made: Sequence[Song], work: _Work, missing: dict[Kind, int]) -> tuple[float, float]:
+    """Two standard errors to either side of what the songs that are ``missing`` take, by those ``made``."""
+    attempts = np.array([song.tally["made"] for song in made])
+    seconds = missing["text"] * attempts * (work.sampling + work.judging)
+    seconds = seconds + missing["audio"] * work.recording * np.array([not song.failure for song in made])
+    # As many characters as a tune, and as many seconds of sound, are the larger part of what differs.
+    lengths = np.array([song.facts["characters"] for song in made if not song.failure])
+    error = np.hypot(_relative_error(seconds), _relative_error(lengths))
+    mean = float(seconds.mean()) / 3600
+    return mean * max(0.0, 1 - 2 * error), mean * (1 + 2 * error)
+
+
+def _relative_error(values: NDArray[np.float64]) -> float:
+    """The standard error of the mean, as a part of it."""
+    if len(values) < 2 or not values.mean():
+        return 0.0
+    return float(values.std(ddof=1) / np.sqrt(len(values)) / values.mean())
+
+
+def _sampling_seconds(model: TrainedModel, config: Config, seed: int) -> float:
+    """Processor seconds a character with every slot in use: all are, until the first attempt is finished."""
+    engine = Engine(model, config.sampling, seed)
+    for song in range(engine.slots):
+        engine.submit(Attempt(song))
+    began = processor_clock()
+    first = engine.step()
+    return (processor_clock() - began) / engine.slots / max(len(sampled.text) for sampled in first)
+
+
+def _hashing_seconds(members: list[Member]) -> float:
+    began = processor_clock()
+    for _, data in members:
+        hashlib.sha256(data)
+    return processor_clock() - began
 
 
 def _tar_bytes(members: list[Member]) -> int:
