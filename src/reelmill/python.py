@@ -61,7 +61,7 @@ def sample_songs(
     from reelmill.notation.validity import numbered
     from reelmill.sampling.engine import Attempt, Engine
     from reelmill.sampling.settings import SamplingSettings
-    from reelmill.songs.make.validate import REQUIREMENTS, judge
+    from reelmill.songs.make.validate import REQUIREMENTS, validate
 
     sampling = parse(SamplingSettings, settings, "sample_songs")
     if require not in REQUIREMENTS:
@@ -75,7 +75,7 @@ def sample_songs(
         for sampled in engine.step():
             attempt = sampled.attempt
             abc = numbered(sampled.text, attempt.song)
-            reason = judge(abc, sampled.ended, sampling.max_length).reason(require)
+            reason = validate(abc, sampled.ended, sampling.max_length).reason(require)
             if not reason:
                 songs[attempt.song] = abc
             elif attempt.number + 1 < max_attempts:

@@ -67,7 +67,7 @@ def test_every_rank_has_its_place(job: Path, tmp_path: Path) -> None:
 
 def test_ranks_share_the_processors(job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 6)
-    body = "from reelmill.songs.make.resources import processors\n"
+    body = "from reelmill.resources import processors\n"
     body += '(here / f"seen-{rank}").write_text(str(processors()))'
     run_here(job, TWO, rank(tmp_path, body))
     assert [(tmp_path / f"seen-{number}").read_text() for number in (0, 1)] == ["3", "3"]

@@ -12,8 +12,8 @@ from reelmill.layout import is_songs
 
 def _collect(options: argparse.Namespace) -> int:
     from reelmill.report.publication import publish_songs
-    from reelmill.songs.make.publishing import tracking_settings
     from reelmill.songs.results.collect import collect
+    from reelmill.songs.results.publishing import tracking_settings
 
     tracking = tracking_settings(options.directory, options.overrides)
     summary = collect(options.directory)
@@ -29,7 +29,7 @@ def _collect(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from reelmill.songs.check.verify import verify
 
-    verification = verify(options.directory)
+    verification = verify(options.directory, discard_damaged=options.discard_damaged)
     show(verification, options.json)
     return songs_exit_code(verification.intact, verification.songs)
 
@@ -61,6 +61,11 @@ def _collect_options(parser: argparse.ArgumentParser) -> None:
 
 def _verify_options(parser: argparse.ArgumentParser) -> None:
     add_directory(parser)
+    parser.add_argument(
+        "--discard-damaged",
+        action="store_true",
+        help="put damaged shards aside in DIR/damaged; reelmill generate DIR makes them again",
+    )
     add_json(parser)
 
 

@@ -15,6 +15,7 @@ from reelmill.errors import RequestError
 
 def _generate(options: argparse.Namespace) -> int:
     from reelmill.songs.make.generate import generate
+    from reelmill.songs.results.publishing import published_live
 
     shortcuts = {
         "sampling.temperature": options.temperature,
@@ -30,17 +31,18 @@ def _generate(options: argparse.Namespace) -> int:
         overrides.append(f"songs.prompts={json.dumps(prompts, ensure_ascii=False)}")
     if options.dry_run:
         return _estimate(options, overrides)
-    outcome = generate(
-        options.source,
-        options.out,
-        songs=options.songs,
-        overrides=overrides,
-        seed=options.seed,
-        shard=options.shard,
-        checkpoint=options.checkpoint,
-        audio=not options.no_audio,
-        progress=not options.json,
-    )
+    with published_live(options.out or options.source, options.overrides):
+        outcome = generate(
+            options.source,
+            options.out,
+            songs=options.songs,
+            overrides=overrides,
+            seed=options.seed,
+            shard=options.shard,
+            checkpoint=options.checkpoint,
+            audio=not options.no_audio,
+            progress=not options.json,
+        )
     show(outcome, options.json)
     return songs_exit_code(outcome.complete, outcome.songs)
 
@@ -69,13 +71,15 @@ def _estimate(options: argparse.Namespace, overrides: list[str]) -> int:
 def _render(options: argparse.Namespace) -> int:
     from reelmill.config import load
     from reelmill.songs.make.render import render_directory, render_files
+    from reelmill.songs.results.publishing import published_live
 
     overrides = [text for text in options.sources if "=" in text and not Path(text).exists()]
     sources = [Path(text) for text in options.sources if text not in overrides]
     if options.backend:
         overrides.append(f"audio.backend={options.backend}")
     if len(sources) == 1 and sources[0].is_dir():
-        outcome = render_directory(sources[0], overrides, shard=options.shard, progress=not options.json)
+        with published_live(sources[0], overrides):
+            outcome = render_directory(sources[0], overrides, shard=options.shard, progress=not options.json)
         show(outcome, options.json)
         return songs_exit_code(outcome.complete, outcome.songs)
     config = load(None, overrides)

@@ -60,15 +60,16 @@ class GenerateJob(task.Job):
         job = self.facts()
         _stop_between_two_instructions()
         from reelmill.songs.make.generate import generate
+        from reelmill.songs.results.publishing import published_live
 
-        outcome = generate(
-            Path(job["directory"]),
-            overrides=job["overrides"],
-            shard=(self.share, job["tasks"]),
-            audio=job["audio"],
-            progress=self.share == 0,
-            recall=job["round"] > 0,
-        )
+        with published_live(Path(job["directory"]), job["overrides"]):
+            outcome = generate(
+                Path(job["directory"]),
+                overrides=job["overrides"],
+                shard=(self.share, job["tasks"]),
+                audio=job["audio"],
+                progress=self.share == 0,
+            )
         print(outcome.describe(), flush=True)
         if not outcome.complete:
             raise IncompleteError(f"share {self.share} of {job['tasks']} is not complete")

@@ -19,12 +19,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from reelmill import resources
 from reelmill.cluster.progress import progress
 from reelmill.cluster.requeue import Decision, decide, forget_notes, journal, log_of, note, read_notes
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.task import SIGNALS
 from reelmill.errors import IncompleteError, RequestError
-from reelmill.songs.make import resources
 
 _GRACE = 10.0
 """Seconds that ranks get to end by themselves once one of them has ended badly."""

@@ -9,7 +9,7 @@ from reelmill.errors import RequestError
 from reelmill.report.page import SAMPLE
 from reelmill.report.results import result, write_results
 from reelmill.report.songs import Songs, read_songs
-from reelmill.songs.make.publishing import parameters
+from reelmill.songs.results.publishing import parameters
 from reelmill.songs.results.throughput import Figures
 from reelmill.songs.store.song import TIERS
 from reelmill.tracking.comet import Publisher

@@ -227,7 +227,7 @@ def test_a_fault_of_the_machine_costs_shards_and_no_more(
     tool.chmod(0o755)
     out = tmp_path / "songs"
     with monkeypatch.context() as context:
-        context.setenv("REELMILL_ABC2MIDI", str(tool))
+        context.setattr(abc2midi, "program", lambda: tool)
         outcome = text_of(run, out, songs=SONGS)
     assert not outcome.complete and outcome.faults and outcome.made
     assert len(outcome.faults) + len(outcome.made) == 8

@@ -1,15 +1,16 @@
-"""What the training tunes are like, judged as attempts are: what every pass rate stands beside."""
+"""What the training tunes are like, validated as attempts are: what every pass rate stands beside."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from reelmill import durable
 from reelmill.corpus.settings import CorpusSettings
 from reelmill.errors import DamagedError, IncompleteError, RequestError
-from reelmill.songs.make.validate import judge
+from reelmill.songs.make.validate import validate
 from reelmill.songs.store.song import TIERS
 
 FILE = "tunes.json"
@@ -39,13 +40,14 @@ def write_tunes(directory: Path, settings: CorpusSettings) -> None:
 
 def measure_tunes(texts: list[str]) -> dict[str, Any]:
     """``{"tunes", "pass_rate": {tier: rate}, "characters", "seconds"}``; the last two are means."""
-    judged = [judge(text, True, len(text)) for text in texts]
-    count = max(1, len(judged))
+    validated = [validate(text, True, len(text)) for text in texts]
+    count = max(1, len(validated))
+    passed = Counter(tier for one in validated for tier in one.passed())
     return {
-        "tunes": len(judged),
-        "pass_rate": {tier: round(sum(tier in one.passed() for one in judged) / count, 6) for tier in TIERS},
-        "characters": round(sum(len(one.abc) for one in judged) / count, 3),
-        "seconds": round(sum(one.seconds for one in judged) / count, 3),
+        "tunes": len(validated),
+        "pass_rate": {tier: round(passed[tier] / count, 6) for tier in TIERS},
+        "characters": round(sum(len(one.abc) for one in validated) / count, 3),
+        "seconds": round(sum(one.seconds for one in validated) / count, 3),
     }
 
 

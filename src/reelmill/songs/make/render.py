@@ -19,7 +19,7 @@ from reelmill.audio.render import Renderer, SilentAudio, renderer
 from reelmill.audio.settings import AudioSettings
 from reelmill.corpus.books import read_book
 from reelmill.errors import RequestError
-from reelmill.songs.make.produce import produce
+from reelmill.songs.make.launch import produce
 from reelmill.songs.store.plan import grow_plan, plan_path, read_plan, require_equal
 from reelmill.songs.store.totals import Outcome
 

@@ -16,9 +16,9 @@ from reelmill.room import free_bytes, size_text
 from reelmill.runs import load_model, run_config
 from reelmill.sampling.engine import Engine
 from reelmill.songs.make.generate import check_count, check_prompts, look_ahead
-from reelmill.songs.make.pool import Pool
 from reelmill.songs.make.progress import expected_failures
-from reelmill.songs.make.sampler import Chains, make_songs
+from reelmill.songs.make.sampler import Sampler, make_songs
+from reelmill.songs.make.sounds import Sounds
 from reelmill.songs.results.disk import TAKE_LESS, Disk
 from reelmill.songs.store.manifest import KINDS, Kind, read_manifest, shard_numbers
 from reelmill.songs.store.plan import Plan
@@ -142,15 +142,13 @@ def _extrapolate(
     """What the songs ``missing`` in each half will take, by the first of the plan."""
     made: list[Song] = []
     took = dict.fromkeys(KINDS, 0)
-    with Pool(config.audio if missing["audio"] else None) as pool:
-        chains = Chains(Engine(model, config.sampling, plan.seed), pool, plan)
-        for song in make_songs(range(min(sample, plan.songs)), chains):
-            made.append(song)
-            took["text"] += _tar_bytes(text_members(song))
-            if missing["audio"] and not song.failure:
-                sound = pool.record(song.facts, song.midi).result()
-                took["audio"] += _tar_bytes(audio_members(song, sound, extension(config.audio)))
-                sound.release()
+    sampler, sounds = Sampler(Engine(model, config.sampling, plan.seed), plan), Sounds(config.audio)
+    for song in make_songs(range(min(sample, plan.songs)), sampler):
+        made.append(song)
+        took["text"] += _tar_bytes(text_members(song))
+        if missing["audio"] and not song.failure:
+            members = audio_members(song, sounds.record(song), extension(config.audio))
+            took["audio"] += _tar_bytes(members)
     tally = Counter(empty_tally())
     for song in made:
         tally.update(song.tally)

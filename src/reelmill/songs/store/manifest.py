@@ -72,6 +72,12 @@ def shard_numbers(directory: Path, kind: Kind) -> set[int]:
     return set()
 
 
+def has_leftovers(directory: Path, kind: Kind, number: int) -> bool:
+    """Whether somebody began the tar of a shard and did not finish it, or has not yet."""
+    path = tar_path(directory, kind, number)
+    return any(durable.is_temporary(left) for left in path.parent.glob(f".{path.name}.*"))
+
+
 def read_manifest(directory: Path, kind: Kind, number: int) -> Manifest:
     """The manifest of a shard; DamagedError if it is missing or not a manifest."""
     path = manifest_path(directory, kind, number)
@@ -100,6 +106,20 @@ def check(directory: Path, kind: Kind, number: int, first: int, count: int) -> M
     if seen.st_size != manifest.bytes or seen.st_mtime_ns != manifest.made_by.get("modified_ns"):
         durable.verify_file(path, manifest.bytes, manifest.sha256)
     return manifest
+
+
+def discard(directory: Path, kind: Kind, number: int) -> Path:
+    """Put a half of a shard aside, so that it counts no longer; where it is put.
+
+    It is not removed: what made it may be gone, and most of its songs intact.
+    """
+    aside = directory / "damaged" / kind
+    aside.mkdir(parents=True, exist_ok=True)
+    for path in (manifest_path(directory, kind, number), tar_path(directory, kind, number)):
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(aside / path.name)
+    durable.sync(directory / kind)
+    return aside / tar_path(directory, kind, number).name
 
 
 class Commit:

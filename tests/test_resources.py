@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from reelmill.songs.make.resources import memory
+from reelmill.resources import memory
 
 GB = 1 << 30
 

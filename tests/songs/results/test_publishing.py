@@ -16,10 +16,10 @@ import pytest
 from reelmill.cli import main
 from reelmill.report.publication import publish_songs
 from reelmill.songs.check.verify import verify
-from reelmill.songs.make import publishing
 from reelmill.songs.make.generate import generate
-from reelmill.songs.make.publishing import tracking_settings
+from reelmill.songs.results import publishing
 from reelmill.songs.results.collect import collect
+from reelmill.songs.results.publishing import tracking_settings
 from reelmill.songs.results.throughput import Figures
 from reelmill.songs.store.plan import read_plan
 from reelmill.tracking.metrics import read_metrics
@@ -33,7 +33,7 @@ OFFLINE = TrackingSettings(online=False)
 # Waits after its second shard until it may go on: both have made some then, whatever their pace.
 WORKER = """
 import pathlib, sys, time
-from reelmill.songs.make import publishing
+from reelmill.songs.results import publishing
 from reelmill.songs.make.generate import generate
 from reelmill.songs.make.worker import Worker
 run, out, may_go_on = map(pathlib.Path, sys.argv[1:4])
@@ -97,7 +97,7 @@ def test_an_archive_has_a_point_a_shard_and_can_be_made_again(songs: Path) -> No
     assert {name: again[name] for name in points if "/" in name} == {
         name: points[name] for name in points if "/" in name
     }
-    assert verify(songs, processes=1).intact
+    assert verify(songs).intact
 
 
 def test_a_torn_or_damaged_log_is_mended_and_a_grown_shard_is_news(run: Path, tmp_path: Path) -> None:
