@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint bench bench-corpora gpu chaos-train chaos-generate clean slurm-up slurm-down
+.PHONY: help setup demo test lint notes bench bench-corpora gpu chaos-train chaos-generate clean slurm-up slurm-down
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,9 @@ lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+notes: $(READY)  ## Every real tune plays the same notes before and after canonical form: two corpora, and Essen
+	$(BIN)/python -m tests.notation.notes
 
 bench: $(READY)  ## The figures of docs/benchmarks.md, each beside what it is compared with, in one run
 	$(BIN)/python tests/benchmarks/run.py

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reelmill.cli.jobs import add_job_overrides, add_songs, job_parser, print_submitted
+from reelmill.cli.jobs import add_force, add_job_overrides, add_songs, job_parser, print_submitted
 from reelmill.cluster.generate import Songs, generate_on_cluster, scripts
 from reelmill.cluster.settings import load_clusters
 from reelmill.cluster.train import split_overrides
@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="the songs directory")
     add_songs(parser, songs=None, tasks=1)
+    add_force(parser)
     add_job_overrides(parser)
     given = parser.parse_intermixed_args(arguments)
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.dry_run:
             print(scripts(songs, clusters), end="")
         else:
-            print_submitted(generate_on_cluster(songs, clusters))
+            print_submitted(generate_on_cluster(songs, clusters, given.force), given.out)
 
     return exit_code(work)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reelmill import config
-from reelmill.cli.jobs import add_job_overrides, add_songs, job_parser, print_submitted
+from reelmill.cli.jobs import add_force, add_job_overrides, add_songs, job_parser, print_submitted
 from reelmill.cli.options import add_recipe, add_run, run_directory
 from reelmill.cluster.generate import Songs, overnight, scripts
 from reelmill.cluster.settings import load_clusters
@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_run(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, help="songs directory; default songs/NAME")
     add_songs(parser, songs=10_000, tasks=8)
+    add_force(parser)
     add_job_overrides(parser)
     given = parser.parse_intermixed_args(arguments)
 
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.dry_run:
             print(scripts(songs, clusters, settings), end="")
         else:
-            print_submitted(overnight(settings, songs, clusters))
+            print_submitted(overnight(settings, songs, clusters, given.force), run, out)
 
     return exit_code(work)
 

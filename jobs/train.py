@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from reelmill import config
-from reelmill.cli.jobs import add_job_overrides, job_parser
+from reelmill.cli.jobs import add_job_overrides, job_parser, print_submitted
 from reelmill.cli.options import add_recipe, add_run, run_directory
 from reelmill.cluster.settings import load_cluster
 from reelmill.cluster.train import split_overrides, train_on_cluster, training_script
@@ -30,8 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(training_script(settings, run, cluster), end="")
             return
         submitted = train_on_cluster(settings, run, cluster)
-        if submitted:
-            print(f"submitted job {submitted.jobs[0]}; follow it with: reelmill status {run} --watch")
+        print_submitted([submitted] if submitted else [], run)
 
     return exit_code(work)
 

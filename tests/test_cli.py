@@ -73,3 +73,31 @@ def test_overrides_may_stand_anywhere(tmp_path: Path, capsys: pytest.CaptureFixt
     ):
         assert main(arguments) == 2
         assert "did you mean 'training.steps'" in capsys.readouterr().err
+
+
+REEL = "X:1\nT:Reel\nM:4/4\nL:1/8\nK:G\n|:GABG d2BG|ABcA dcBA|GABG d2BG|dcBA G4:|\n"
+
+
+def test_a_book_that_cannot_be_rendered_is_named_and_keeps_no_other_from_its_sound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    books = {"good": REEL, "prose": "no tune yet\n", "twin-1": REEL, "twin": f"{REEL}\n{REEL}", "wide": ""}
+    (tmp_path / "other").mkdir()
+    files = [tmp_path / f"{name}.abc" for name in books] + [tmp_path / "other" / "good.abc"]
+    for file, text in zip(files, [*books.values(), REEL], strict=True):
+        file.write_text(text)
+    (tmp_path / "wide.abc").write_bytes(REEL.encode("utf-16")[:-1])
+    sound = ["audio.sample_rate=8000", "audio.channels=1"]
+    assert main(["render", *map(str, files), str(files[0]), "--out", str(tmp_path / "out"), *sound]) == 1
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"good.wav", "twin-1.wav"}
+    said = capsys.readouterr().out
+    for name, problem in {
+        "prose.abc": "no tune in it",
+        "twin.abc": f"its sound would have the name of that of {tmp_path / 'twin-1.abc'}",
+        "wide.abc": "not UTF-16",
+        "other/good.abc": "its sound would have the name",
+    }.items():
+        assert f"{tmp_path / name}: {problem}" in said
+    assert main(["render", str(tmp_path / "prose.abc"), *sound]) == 2
+    assert main(["render", str(tmp_path / "other" / "good.abc"), *sound]) == 0
+    assert (tmp_path / "other" / "good.wav").exists()

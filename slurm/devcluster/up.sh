@@ -10,11 +10,14 @@ set -euo pipefail
 DIR=${REELMILL_DEVCLUSTER:-/tmp/reelmill-devcluster}
 PORT=${REELMILL_DEVCLUSTER_PORT:-17800}       # +0 slurmctld, +1 slurmdbd, +2 MariaDB, +11…+14 slurmd
 DEFAULT=${REELMILL_DEVCLUSTER_DEFAULT:-1}     # 1: this host's default Slurm, if it has none (/etc/slurm/slurm.conf)
+BINDING=${REELMILL_DEVCLUSTER_BINDING:-none}  # affinity: tasks are bound to cores, of which a node has what this host has
 NODES=4
+CPUS=8
 HOST=$(hostname -s)
 PACKAGES="slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core mariadb-client-core"
 
 main() {
+    [ "$BINDING" = none ] || CPUS=$(env -u OMP_NUM_THREADS nproc)   # which nproc would print instead
     refuse_without_means
     fresh_directory
     name_nodes
@@ -106,7 +109,8 @@ SlurmdLogFile=$DIR/log/slurmd-%n.log
 MailProg=/bin/true
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin=task/$BINDING
+$([ "$BINDING" = none ] || echo TaskPluginParam=cores)
 JobAcctGatherType=jobacct_gather/none
 # Each node claims more than a quarter of this host.
 SlurmdParameters=config_overrides
@@ -130,7 +134,7 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort=$(( PORT + 1 ))
 AccountingStoragePass=$DIR/munge/socket
 AccountingStorageTRES=gres/gpu
-NodeName=n[1-$NODES] NodeHostname=$HOST NodeAddr=127.0.1.[1-$NODES] Port=[$(( PORT + 11 ))-$(( PORT + 10 + NODES ))] CPUs=8 RealMemory=64000 Gres=gpu:2 State=UNKNOWN
+NodeName=n[1-$NODES] NodeHostname=$HOST NodeAddr=127.0.1.[1-$NODES] Port=[$(( PORT + 11 ))-$(( PORT + 10 + NODES ))] CPUs=$CPUS RealMemory=64000 Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=1-00:00:00 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
 PartitionName=high Nodes=ALL MaxTime=1-00:00:00 State=UP PriorityTier=10 PreemptMode=OFF
 PartitionName=short Nodes=ALL MaxTime=00:30:00 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=20

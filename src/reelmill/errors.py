@@ -20,5 +20,9 @@ class IncompleteError(Exception):
     said = False
 
 
+class CancelledError(IncompleteError):
+    """Somebody has cancelled the work, or a part that it waited for; it is not begun again by itself."""
+
+
 class DamagedError(IncompleteError):
     """A file is missing, truncated or altered; the message names it."""

@@ -3,8 +3,8 @@
 A small model is trained and makes a corpus twice: once in peace, once by one or two commands at a time that
 are started again and again. Each is watched until it is in the phase to be hit; then it is killed, alone or
 with its children, or asked to stop. Others have two workers, lose one of them and have to go on, before all
-are killed. Between starts finished shards are damaged, and the disk fills up. In the end both directories must hold the
-same files, byte for byte but for what manifests and metrics say of who made a shard and when.
+are killed. Between starts finished shards are damaged, and the disk fills up. In the end both directories
+must hold the same files, byte for byte but for what manifests and metrics say of who made a shard and when.
 
 A phase is counted as it was seen both before and after the signal. Phases overlap (sampling goes on while
 songs are rendered and committed); a kill is counted once, under the phase it was aimed at.

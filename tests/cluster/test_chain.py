@@ -6,6 +6,7 @@ Slurm's commands are programs that note what they are asked; ``tests/slurm`` has
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,16 +17,20 @@ import torch
 
 from reelmill import config, durable
 from reelmill.audio.settings import AudioSettings
-from reelmill.cluster.generate import Songs, collect_or_submit_again, generate_on_cluster, overnight, scripts
-from reelmill.cluster.jobs import PlanJob
-from reelmill.cluster.planned import planned
+from reelmill.cluster.generate import Songs, generate_on_cluster, overnight, scripts
+from reelmill.cluster.node.collecting import collect_or_submit_again
+from reelmill.cluster.node.planned import planned
+from reelmill.cluster.node.task import Job
+from reelmill.cluster.preflight import songs_request
 from reelmill.cluster.settings import ClusterSettings, Stage
 from reelmill.cluster.submission import submissions
+from reelmill.cluster.train import train_on_cluster
 from reelmill.config import Config
 from reelmill.corpus.vocabulary import Vocabulary
-from reelmill.errors import IncompleteError, RequestError
+from reelmill.errors import CancelledError, IncompleteError, RequestError
 from reelmill.model import TrainedModel, new_network
 from reelmill.songs.make.generate import generate
+from reelmill.songs.results.disk import Disk
 from reelmill.songs.store.plan import SECTIONS, grow_plan, read_plan
 from reelmill.training.settings import ModelSettings
 from tests.songs.conftest import write_run
@@ -41,13 +46,17 @@ class Slurm:
         self.texts = texts
         self._program("scancel", f'echo "$@" >> {texts}/cancelled')
         self._program("srun", "exit 1")  # submitit wants to see one
+        self._program("sacct", f"cat {texts}/ended")
         self._program("squeue", f"cat {texts}/queue 2>/dev/null; true")
         self._program(
             "sbatch",
+            'if [ "$1" = --test-only ]; then exit 0; fi\n'
             f'echo "$1" >> {texts}/scripts\n'
             f"number=$(wc -l < {texts}/scripts)\n"
             f'if [ "$number" = "$(cat {texts}/refuse 2>/dev/null)" ]; then\n'
-            f'  if [ -e {texts}/hang ]; then echo "$number $1" > {texts}/queue; exec sleep 60; fi\n'
+            f"  if [ -e {texts}/hang ]; then\n"
+            f'    echo "$number|PENDING|None||0:00|9:00||$1" > {texts}/queue; exec sleep 60\n'
+            "  fi\n"
             '  echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1\n'
             "fi\n"
             'echo "Submitted batch job $number"',
@@ -144,6 +153,21 @@ def test_what_was_queued_before_a_refusal_is_cancelled(
     assert all(job in str(refusal.value).split("queued: cancelled")[0] for job in slurm.cancelled)
 
 
+def test_a_script_that_sbatch_would_not_take_is_refused_in_its_words(
+    slurm: Slurm, settings: Config, run: Path, tmp_path: Path
+) -> None:
+    words = "sbatch: error: Invalid account or account/partition combination specified"
+    (slurm.texts / "sbatch").write_text(f"#!/bin/sh\necho '{words}' >&2; exit 1\n")
+    for submit in (
+        lambda: overnight(settings, songs(tmp_path / "new"), clusters()),
+        lambda: generate_on_cluster(songs(run), clusters()),
+        lambda: train_on_cluster(settings, tmp_path / "new", clusters()["train"]),
+    ):
+        with pytest.raises(RequestError, match=r"--test-only refuses .*Invalid account.*`account`"):
+            submit()
+    assert not (tmp_path / "new").exists() and not (tmp_path / "songs").exists()
+
+
 def test_a_refused_part_of_an_array_cancels_the_others(slurm: Slurm, run: Path) -> None:
     (slurm.texts / "config").write_text("MaxArraySize = 5\n")
     slurm.refuse(3)
@@ -217,7 +241,7 @@ def test_a_night_whose_planning_failed_does_not_take_an_earlier_nights_songs(
         RequestError, match=r"not planned by this chain.*an earlier one.*training did not end well"
     ):
         collect_or_submit_again(job)
-    PlanJob(job["plan_job"])  # has a job file; that of the failed one says why
+    Job(job["plan_job"])  # has a job file; that of the failed one says why
     Path(job["plan_job"]).with_name("journal-0.jsonl").write_text(
         '{"event": "end", "reason": "the request is wrong"}\n'
     )
@@ -234,11 +258,32 @@ def test_a_night_that_was_planned_is_collected_or_gone_on_with(
     overnight(settings, tonight, clusters())
     shutil.copytree(run, tonight.run, dirs_exist_ok=True)  # the training
     job = collect_job(tmp_path / "songs")
-    assert PlanJob(job["plan_job"]).work()
+    assert Job(job["plan_job"]).work()
+    (slurm.texts / "ended").write_text("3_0|FAILED\n3_1|COMPLETED\n")
     assert "submitted again what is missing" in collect_or_submit_again(job)
     assert planned(tmp_path / "songs")["songs"] == 24
     again = [item for item in submissions(tmp_path / "songs") if item["stage"] == "collect"][-1]
     assert durable.read_json(Path(again["folder"]) / "job.json")["planned"] == planned(tmp_path / "songs")
+
+
+@pytest.mark.parametrize(
+    ("told", "error", "said"),
+    [
+        ("1_0|FAILED\n1_1|CANCELLED by 0\n", CancelledError, "(job 1) was cancelled"),
+        (None, IncompleteError, "ended is not known"),
+    ],
+)
+def test_what_was_cancelled_or_is_not_known_is_not_submitted_again(
+    slurm: Slurm, run: Path, tmp_path: Path, told: str | None, error: type[Exception], said: str
+) -> None:
+    generate_on_cluster(songs(run), clusters())
+    queued = len(slurm.submitted)
+    if told:
+        (slurm.texts / "ended").write_text(told)
+    with pytest.raises(error, match=re.escape(said)) as ended:
+        collect_or_submit_again(collect_job(tmp_path / "songs"))
+    assert "goes on from what is made" in str(ended.value)
+    assert len(slurm.submitted) == queued
 
 
 @pytest.mark.parametrize("scheduler", ["slurm", "local"])
@@ -262,7 +307,7 @@ def test_a_second_nights_settings_are_tonights(
     tonight = config.from_dict(config.to_dict(settings), "the test", overrides)
     overnight(tonight, songs(run, audio=True), clusters(scheduler=scheduler))
     if scheduler == "slurm":
-        assert PlanJob(collect_job(tmp_path / "songs")["plan_job"]).work()
+        assert Job(collect_job(tmp_path / "songs")["plan_job"]).work()
     plan = read_plan(tmp_path / "songs")
     assert config.differences(plan.config(), tonight, SECTIONS) == []
 
@@ -374,6 +419,28 @@ def test_a_corpus_that_nodes_do_not_see_is_refused(slurm: Slurm, settings: Confi
     ):
         overnight(settings, songs(tmp_path / "run"), clusters(shared_disks=seen))
     assert slurm.submitted == []
+
+
+def test_songs_that_do_not_fit_are_refused_with_what_would(
+    slurm: Slurm, settings: Config, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = songs(run, songs=10**9, audio=True)
+    for submit in (
+        lambda force: generate_on_cluster(many, clusters(), force),
+        lambda force: overnight(
+            settings, dataclasses.replace(many, run=run.parent / "new"), clusters(), force
+        ),
+    ):
+        with pytest.raises(RequestError, match="that does not fit") as refusal:
+            submit(False)
+        assert re.search(r"what would fit: .*--songs \d{3,}; --force submits", str(refusal.value))
+        assert slurm.submitted == []
+        submit(True)
+        assert slurm.submitted
+        (slurm.texts / "scripts").unlink()
+        shutil.rmtree(run.parent / "songs")
+    fitting = songs_request._fitting(many, settings, Disk(10**9, 10**12), 6 * 10**11)
+    assert "audio.format=flac" in fitting and "--no-audio (1.0 GB)" in fitting and "--songs" in fitting
 
 
 def test_the_disk_is_said_before_anything_is_queued(

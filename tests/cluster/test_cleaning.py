@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from reelmill import durable
-from reelmill.cluster.cleaning import find_leftovers, remove
 from reelmill.cluster.snapshot import take_snapshot
+from reelmill.cluster.status.cleaning import find_leftovers, remove
 from reelmill.cluster.submission import code_directory
 from reelmill.errors import RequestError
 from reelmill.lock import LOCK, held_lock
@@ -161,7 +161,7 @@ def test_code_goes_once_no_job_in_the_queue_needs_it(
         codes.append(take_snapshot(code_directory(run), [source]))
     for job, code in zip(("41", "42"), codes, strict=False):
         submitted(run, job, code)
-    queue_holds(monkeypatch, tmp_path, "42|train|PENDING|Priority||0:00|1:00:00")
+    queue_holds(monkeypatch, tmp_path, "42|PENDING|Priority||0:00|1:00:00||")
     assert code_names(run) == []  # all are new
     later = time.time() + HOUR
     assert code_names(run, later) == sorted([codes[0].name, codes[2].name])
@@ -169,7 +169,7 @@ def test_code_goes_once_no_job_in_the_queue_needs_it(
     os.utime(codes[0], (1, 1))
     assert code_names(run) == [codes[0].name]
     submitted(run, "43", None)
-    queue_holds(monkeypatch, tmp_path, "43|train|RUNNING|None|n1|0:10|1:00:00")
+    queue_holds(monkeypatch, tmp_path, "43|RUNNING|None|n1|0:10|1:00:00||")
     assert code_names(run, later) == []  # it does not say which it needs
     queue_holds(monkeypatch, tmp_path, "")
     left = find_leftovers(run)

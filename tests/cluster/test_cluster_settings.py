@@ -73,10 +73,8 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
     ("option", "said"),
     [
         ("--time=99999", "set time"),
-        ("--tim=99999", "set time"),
         ("--time 99999", "set time"),
-        ("-p x", "set partition"),
-        ("-t5", "set time"),
+        ("-p x", "expected --option"),
         ("--ntasks-per-node=3", "set tasks_per_node"),
         ("--gres=gpu:8", "set gpus_per_node"),
         ("--mem-per-cpu=8G", "set memory"),
@@ -84,7 +82,6 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
         ("--export=ALL", "set pass_environment"),
         ("--signal=B:KILL", "set warning"),
         ("--no-requeue", "set by reelmill itself"),
-        ("-d singleton", "set by reelmill itself"),
         ("--comment a b", "expected --comment=value"),
     ],
 )

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reelmill.cluster.disks import Disks, disk_problem, mounts
-from reelmill.cluster.exports import Export, exports, parse_exports
-from reelmill.cluster.limits import refuse_impossible
+from reelmill.cluster.preflight.disks import Disks, disk_problem, mounts
+from reelmill.cluster.preflight.limits import refuse_impossible
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.errors import RequestError
 
@@ -21,8 +20,8 @@ MOUNTED = [
 ]  # fmt: skip
 
 
-def problem(place: str | Path, *shared: str, exported: str = "", hosts: tuple[str, ...] = ("n1",)) -> str:
-    return disk_problem(Path(place), shared, Disks(MOUNTED, parse_exports(exported), set(hosts)))
+def problem(place: str | Path, *shared: str, hosts: tuple[str, ...] = ("n1",)) -> str:
+    return disk_problem(Path(place), shared, Disks(MOUNTED, set(hosts)))
 
 
 @pytest.mark.parametrize("place", ["/scratch/runs/a", "/tmp/all/a"])
@@ -48,7 +47,7 @@ def test_what_only_this_machine_has_is_refused_with_what_would_be_right(
 
 
 def test_without_a_shared_disk_it_is_said_that_there_is_none() -> None:
-    said = disk_problem(Path("/home/ada"), (), Disks([("/", "ext4")], [], {"n1"}))
+    said = disk_problem(Path("/home/ada"), (), Disks([("/", "ext4")], {"n1"}))
     assert "none was found here" in said
 
 
@@ -70,50 +69,11 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     assert "on tmpfs" in problem(tmp_path / "runs" / "a")
 
 
-def test_what_this_machine_exports_is_seen_by_nodes() -> None:
-    assert problem("/home/ada/runs", exported="/home\tn[1-4](rw,sync)") == ""
-    assert "/home (exported)" in problem("/srv/runs", exported="/home\tn1(rw)")
-
-
-def test_an_export_for_reading_is_no_place_for_runs() -> None:
-    assert problem("/home/ada/runs", exported="/home n-rw(ro,sync) *(root_squash)")
-
-
-def test_an_export_ends_where_another_disk_is_mounted_in_it() -> None:
-    assert problem("/data/runs", exported="/data *(rw)") == ""
-    assert problem("/data/fast/runs", exported="/data *(rw)")
-    assert problem("/data/fast/runs", exported="/data *(rw,crossmnt)") == ""
-
-
 def test_nodes_that_are_this_machine_see_everything() -> None:
     here = (socket.gethostname(), f"{socket.gethostname()}.example.org")
     for place in ("/tmp/runs", "/scratch/fast/a", "/home/ada/runs/a"):
         assert problem(place, hosts=here) == ""
         assert problem(place, hosts=(*here, "n1"))
-
-
-def test_tables_of_exports() -> None:
-    text = """
-        # /old *(rw)
-        /home  n1(ro) n2(rw,no_root_squash)
-        /two\\040words -rw,sync n1 n2
-        "/more words" \\
-            *(rw,crossmnt)
-        /reading *(ro)
-    """
-    home, two, more = parse_exports(text)
-    assert home == Export(Path("/home").resolve(), False)
-    assert (two.place, more) == (Path("/two words"), Export(Path("/more words"), True))
-
-
-def test_what_the_server_exports_now_counts_before_what_its_table_says(tmp_path: Path) -> None:
-    (tmp_path / "exports").write_text("/home *(rw)\n")
-    (tmp_path / "exports.d").mkdir()
-    (tmp_path / "exports.d" / "zfs.exports").write_text("/tank *(rw)\n")
-    found = exports(tmp_path / "etab", tmp_path / "exports")
-    assert [export.place for export in found] == [Path("/home").resolve(), Path("/tank")]
-    (tmp_path / "etab").write_text("/srv\t*(rw)\n")
-    assert [export.place for export in exports(tmp_path / "etab", tmp_path / "exports")] == [Path("/srv")]
 
 
 def test_a_run_on_a_disk_of_this_machine_is_refused_before_submission(cluster_of_texts: Path) -> None:
@@ -133,7 +93,7 @@ def test_a_name_with_a_space_is_read_as_it_is(tmp_path: Path, can_mount: None) -
     place = tmp_path / "two words"
     place.mkdir()
     mount_and_look = 'mount -t tmpfs none "$0" && exec "$1" -c "$2"'
-    look = "from reelmill.cluster.disks import mounts; print(mounts()[-1])"
+    look = "from reelmill.cluster.preflight.disks import mounts; print(mounts()[-1])"
     command = ["unshare", "--mount", "sh", "-c", mount_and_look, str(place), sys.executable, look]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == str((str(place), "tmpfs"))

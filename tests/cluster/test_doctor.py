@@ -15,10 +15,11 @@ import pytest
 
 from reelmill import config
 from reelmill.audio.settings import AudioSettings
-from reelmill.cluster import doctor, judgement, queue
-from reelmill.cluster.disks import Disks
-from reelmill.cluster.doctor import Finding
-from reelmill.cluster.probe import probes_of
+from reelmill.cluster import queue
+from reelmill.cluster.preflight import doctor, judgement
+from reelmill.cluster.preflight.disks import Disks
+from reelmill.cluster.preflight.machine import Finding
+from reelmill.cluster.preflight.probe import probes_of
 from reelmill.cluster.settings import ClusterSettings, load_clusters
 from reelmill.errors import RequestError
 from reelmill.room import size_text
@@ -27,7 +28,10 @@ from reelmill.songs.results.disk import foretell_disk
 TWO = ClusterSettings(nodes=2)
 GPUS = ClusterSettings(tasks_per_node=2, gpus_per_node=2)
 TOOLS = [{"check": name, "state": "ok", "seen": "5.02"} for name in ("abc2midi", "soundfont")]
-WELL = {"host": "n1", "python": "python", "imports": [], "tools": TOOLS, "gpus": 2, "meeting": "ok"}
+WELL = {
+    "host": "n1", "python": "python", "imports": [], "tools": TOOLS, "gpus": 2, "processors": 8, "node": 64,
+    "gloo": "ok", "nccl": "ok",
+}  # fmt: skip
 
 
 def test_a_machine_in_order(tmp_path: Path) -> None:
@@ -210,7 +214,7 @@ def test_arrays_forbidden() -> None:
 
 
 def test_a_disk_that_submission_would_refuse() -> None:
-    disks = Disks([("/", "ext4"), ("/scratch", "nfs4")], [], {"n1"})
+    disks = Disks([("/", "ext4"), ("/scratch", "nfs4")], {"n1"})
     (finding,) = doctor.nodes_disk([], Path("/home/ada"), disks)
     assert_wrong(finding, "/home/ada: lies on ext4", "share: /scratch (nfs4)")
     assert "shared_disks: [/home]" in finding.fix
@@ -265,7 +269,7 @@ def test_a_tool_missing_on_one_of_the_nodes(name: str, tmp_path: Path) -> None:
     states = {finding.check: finding.state for finding in found}
     finding = next(finding for finding in found if finding.check == f"{name} on nodes")
     assert_wrong(finding, "n2: none here", "install it")
-    assert [state for check, state in states.items() if check != finding.check] == ["ok"] * 4
+    assert [state for check, state in states.items() if check != finding.check] == ["ok"] * 5
 
 
 def test_every_kind_of_place_that_stages_run_at_is_probed(tmp_path: Path) -> None:
@@ -289,16 +293,31 @@ def test_stages_with_their_own_python_or_with_gpus_have_their_own_probe() -> Non
 
 def test_no_gpu_on_a_node(tmp_path: Path) -> None:
     found = judged([WELL, {**WELL, "gpus": 0}], "log", GPUS, tmp_path)
-    assert_wrong(found[4], "torch sees 0 on a node, asked for were 2", "CUDA module")
+    assert_wrong(found[5], "torch sees 0 on a node, asked for were 2", "CUDA module")
 
 
 @pytest.mark.parametrize(("settings", "name"), [(TWO, "gloo"), (GPUS, "NCCL")])
 def test_tasks_that_do_not_reach_each_other(settings: ClusterSettings, name: str, tmp_path: Path) -> None:
-    broken = {**WELL, "meeting": "DistNetworkError: connection refused"}
+    broken = {**WELL, name.lower(): "DistNetworkError: connection refused"}
     assert_wrong(judged([WELL, broken], "log", settings, tmp_path)[-1], "connection refused", "SOCKET_IFNAME")
     silent = judged([WELL], "log", settings, tmp_path)[-1]
     assert_wrong(silent, "1 of 2 tasks reported", "SOCKET_IFNAME")
     assert silent.check.startswith(name)
+
+
+def test_both_ways_that_training_speaks_are_tried_where_there_are_gpus(tmp_path: Path) -> None:
+    found = judged([WELL, {**WELL, "gloo": "unreachable"}], "log", GPUS, tmp_path)[-2:]
+    assert [(finding.check, finding.state) for finding in found] == [
+        ("gloo between tasks", "wrong"),
+        ("NCCL between tasks", "ok"),
+    ]
+
+
+def test_a_task_bound_to_fewer_processors_than_were_asked_for(tmp_path: Path) -> None:
+    settings = ClusterSettings(cpus_per_task=2)
+    bound = judged([{**WELL, "processors": 1}], "log", settings, tmp_path)[-1]
+    assert_wrong(bound, "bound to 1, asked for were cluster.cpus_per_task = 2", "TaskPlugin")
+    assert judged([{**WELL, "processors": 1, "node": 1}], "log", settings, tmp_path)[-1].state == "ok"
 
 
 def examined(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from reelmill.cluster.limits import megabytes, request_problems
+from reelmill.cluster.preflight.limits import megabytes, refuse_array, request_problems
 from reelmill.cluster.queue import Node, Partition, gpus, seconds
 from reelmill.cluster.settings import ClusterSettings
+from reelmill.errors import RequestError
 
 PARTITIONS = [
     Partition("main", 1440, True, True),
@@ -91,3 +93,15 @@ def test_slurms_gpus(gres: str, expected: dict[str, int]) -> None:
 
 def test_slurms_memory() -> None:
     assert [megabytes(text) for text in ("512", "512M", "2G", "1T")] == [512, 512, 2048, 1048576]
+
+
+def test_a_chain_that_the_controller_cannot_hold_is_refused_with_the_most_tasks(
+    cluster_of_texts: Path,
+) -> None:
+    (cluster_of_texts / "config").write_text("MaxJobCount = 50\n")
+    refuse_array(49, beside=0)
+    with pytest.raises(RequestError, match=r"--tasks 50: .*MaxJobCount.* use --tasks 49"):
+        refuse_array(50, beside=0)
+    refuse_array(46, beside=3)
+    with pytest.raises(RequestError, match=r"--tasks 47 and 3 jobs beside.* use --tasks 46"):
+        refuse_array(47, beside=3)

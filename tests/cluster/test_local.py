@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from reelmill.cluster.local import run_here
-from reelmill.cluster.requeue import read_journal
+from reelmill.cluster.node.requeue import read_journal
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.errors import IncompleteError, RequestError
 
@@ -108,7 +108,7 @@ def test_no_progress_ends_it_with_the_reason(job: Path, tmp_path: Path) -> None:
 
 def test_a_wrong_request_is_said_and_not_repeated(job: Path, tmp_path: Path) -> None:
     body = """
-from reelmill.cluster import task
+from reelmill.cluster.node import task
 from reelmill.errors import RequestError
 def work():
     if rank == 1: time.sleep(600)
@@ -142,7 +142,7 @@ signal.signal(signal.SIGUSR1, stop); (here / f"ready-{rank}").touch(); time.slee
 def test_a_signal_before_the_work_begins_ends_the_task_where_it_can_go_on(tmp_path: Path) -> None:
     program = """
 import os, signal
-from reelmill.cluster import task
+from reelmill.cluster.node import task
 task.run(lambda: os.kill(os.getpid(), signal.SIGUSR2) or True)
 """
     done = subprocess.run([sys.executable, "-c", program], timeout=60)
@@ -152,7 +152,7 @@ task.run(lambda: os.kill(os.getpid(), signal.SIGUSR2) or True)
 @pytest.mark.parametrize(("rank_number", "expected"), [("0", 75), ("1", 0)])
 def test_only_the_first_rank_says_that_work_is_left(rank_number: str, expected: int) -> None:
     # The first bad exit ends all tasks, and rank 0 may be writing still.
-    program = "from reelmill.cluster import task; task.run(lambda: False)"
+    program = "from reelmill.cluster.node import task; task.run(lambda: False)"
     done = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, "RANK": rank_number}, timeout=60
     )
@@ -161,7 +161,7 @@ def test_only_the_first_rank_says_that_work_is_left(rank_number: str, expected: 
 
 def test_work_that_is_left_ends_well_and_is_known_by_its_note(job: Path, tmp_path: Path) -> None:
     body = """
-from reelmill.cluster import task
+from reelmill.cluster.node import task
 def work():
     step(10 * start)
     return start == 2

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from reelmill.cluster.environment import looks_secret, submission_environment
-from reelmill.cluster.prepare import main
+from reelmill.cluster.node.prepare import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +65,7 @@ def test_training_without_its_corpus_names_the_command_that_makes_it(
     override = f"corpus.directory={tmp_path / 'corpus'}"
     assert main(["train", str(recipe), str(run), override], {"SLURM_JOB_ID": "42"}) == 2
     said = capsys.readouterr().err
-    command = f"python -m reelmill.cluster.prepare corpus {recipe} {override}"
+    command = f"python -m reelmill.cluster.node.prepare corpus {recipe} {override}"
     assert command in said
     assert not run.exists()
     assert not (tmp_path / "corpus").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from reelmill.cluster.progress import progress
+from reelmill.cluster.node.progress import progress
 
 
 def manifest(songs: Path, number: int, share: str, half: str = "text") -> Path:

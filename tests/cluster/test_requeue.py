@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reelmill.cluster import requeue
-from reelmill.cluster.requeue import decide, may_start, read_journal
+from reelmill.cluster.node import requeue
+from reelmill.cluster.node.requeue import BY_SLURM, counted_starts, decide, may_start, read_journal
 
 
 @pytest.mark.parametrize("status", [1, 75, 137, 143])
@@ -38,6 +38,19 @@ def test_two_starts_without_a_new_checkpoint_end_it_with_the_reason() -> None:
     assert "2 starts without progress (still at 100)" in ended.reason
     assert decide(137, False, starts=[100, 100], now=150, limit=2).again
     assert not may_start([100, 100], now=100, limit=2).again  # Slurm itself queued it again
+
+
+def test_starts_that_slurm_ended_do_not_count() -> None:
+    start, ended = {"event": "start", "progress": 0}, {"event": "end", "reason": BY_SLURM}
+    died = {"event": "requeue", "reason": "its tasks died (exit code 1)"}
+    assert counted_starts([start, ended] * 5) == []
+    assert counted_starts([start, ended, start, died, start, ended, start]) == [0, 0]
+    assert counted_starts([start, start]) == [0, 0]  # no last word: killed outright, or its node was lost
+
+
+def test_a_chain_that_was_cancelled_says_so() -> None:
+    ended = decide(1, False, starts=[0], now=0, limit=2, cancelled="the training of runs/a was cancelled")
+    assert (ended.again, ended.reason) == (False, "cancelled: the training of runs/a was cancelled")
 
 
 def test_a_wrong_request_of_one_rank_counts_though_others_were_killed() -> None:
@@ -102,7 +115,7 @@ def test_the_journal_names_the_log_of_the_rank_that_failed_first(tmp_path: Path)
     environment = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "6", "SLURM_ARRAY_TASK_ID": "1"}
     environment["REELMILL_LOG"] = "6_1_0_log.out"
     assert requeue.main(["before", str(job)], environment) == 0
-    program = "from reelmill.cluster import task\ndef work(): raise ValueError('a bug')\ntask.run(work)"
+    program = "from reelmill.cluster.node import task\ndef work(): raise ValueError('a bug')\ntask.run(work)"
     for rank in (3, 0):
         with (tmp_path / f"6_1_{rank}_log.out").open("w") as log:
             ranked = {**os.environ, **environment, "REELMILL_JOB": str(job), "RANK": str(rank)}

@@ -14,9 +14,9 @@ import pytest
 from reelmill import durable
 from reelmill.cluster.generate import Songs
 from reelmill.cluster.settings import ClusterSettings
-from reelmill.cluster.songs_status import songs_status
+from reelmill.cluster.status.songs_status import songs_status
+from reelmill.cluster.status.watch import is_done, status, watch
 from reelmill.cluster.submission import Request, write_job
-from reelmill.cluster.watch import is_done, status, watch
 from reelmill.songs.store import leases
 from reelmill.songs.store.leases import Leases, read_lease
 from reelmill.songs.store.plan import grow_plan
@@ -138,7 +138,7 @@ def test_what_is_queued_is_waited_for(songs: Path, tmp_path: Path, slurm_answers
         durable.write_json(
             folder / "submission.json", {"stage": "collect", "time": 1.0, "jobs": ["61"], "tasks": 1}
         )
-    slurm_answers(squeue="61|collect|PENDING|Dependency||0:00|9:00\n")
+    slurm_answers(squeue="61|PENDING|Dependency||0:00|9:00||\n")
     assert not is_done(songs_status(complete)) and "makes them" not in songs_status(songs).describe()
     slurm_answers(sacct="61|COMPLETED\n")
     assert is_done(songs_status(complete)) and "makes them" in songs_status(songs).describe()
@@ -152,7 +152,7 @@ def test_songs_that_wait_for_their_training_are_no_run(
     asked = Songs(run, directory, songs=100_000, tasks=2)
     for number, stage in enumerate(("plan", "generate", "collect")):
         folder = directory / "logs" / "submissions" / f"{stage}-{number}"
-        write_job(Request(stage, directory, asked.facts(), lambda *_: print), ClusterSettings(), folder)
+        write_job(Request(stage, directory, asked.facts()), ClusterSettings(), folder)
         facts = {"stage": stage, "time": float(number), "jobs": [str(60 + number)], "tasks": 1}
         durable.write_json(folder / "submission.json", facts)
     seen = status(directory)
@@ -188,5 +188,5 @@ def test_where_nobody_is_at_work_it_says_what_to_do(songs: Path) -> None:
 
 def test_watching_ends_when_all_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = write_songs(tmp_path / "songs", 16, 8, audio=False)
-    watch(directory, seconds=0.01)
+    assert is_done(watch(directory, seconds=0.01))
     assert capsys.readouterr().out.startswith(f"{directory}: 15 of 16 songs, 2 of 2 shards")

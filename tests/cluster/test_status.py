@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ from typing import Any
 import pytest
 
 from reelmill import config, durable
-from reelmill.cluster.job_status import duration, jobs_of
 from reelmill.cluster.local import run_here
-from reelmill.cluster.requeue import note
+from reelmill.cluster.node.requeue import note
 from reelmill.cluster.settings import ClusterSettings
-from reelmill.cluster.status import run_status, steps_per_second
-from reelmill.cluster.watch import is_done, status
+from reelmill.cluster.status.job_status import duration, jobs_of
+from reelmill.cluster.status.run_status import run_status, steps_per_second
+from reelmill.cluster.status.watch import has_failed, is_done, status, watch
 from reelmill.errors import RequestError
 from reelmill.lock import LEASE, LOCK, held_lock
 from tests.cluster.conftest import Answers
@@ -55,11 +56,36 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return run
 
 
-def test_it_says_who_trains(run: Path) -> None:
+def test_it_says_who_trains(run: Path, slurm_answers: Answers) -> None:
+    slurm_answers()
     assert run_status(run).trainer == "" and "nobody is training" in run_status(run).describe()
     with held_lock(run):
         assert f"process {os.getpid()} on {socket.gethostname()} is training" in run_status(run).describe()
     assert "nobody is training" in run_status(run).describe()
+
+
+def test_watching_ends_when_the_run_has_failed(run: Path, slurm_answers: Answers) -> None:
+    tell(run / "logs" / "submissions" / "train-1", "41", "end", status=1, reason="2 starts without progress")
+    slurm_answers(squeue="41|PENDING|BeginTime||0:00|9:00||")
+    assert not has_failed(status(run))
+    with held_lock(run):
+        slurm_answers()
+        assert not has_failed(status(run))
+    assert has_failed(watch(run, seconds=0.01))
+    command = [sys.executable, "-m", "reelmill.cli", "status", str(run)]
+    for options in ([], ["--watch", "1"]):
+        assert subprocess.run([*command, *options], capture_output=True, timeout=60).returncode == 1
+
+
+def test_a_finished_run_shows_no_old_failure(run: Path, slurm_answers: Answers) -> None:
+    log = run / "41_0_log.out"
+    log.write_text("a bug\n")
+    tell(run / "logs" / "submissions" / "train-1", "41", "end", status=1, log=str(log))
+    slurm_answers()
+    assert "a bug" in run_status(run).describe()
+    state = run / "checkpoints" / "step-000100" / "state.json"
+    durable.write_json(state, {"finished": True, "stopped_early": True})
+    assert "a bug" not in run_status(run).describe()
 
 
 def test_it_does_not_wait_for_signs_of_life(run: Path) -> None:
@@ -167,7 +193,7 @@ def test_a_finished_run_is_watched_until_its_job_has_left_the_queue(
 ) -> None:
     state = run / "checkpoints" / "step-000100" / "state.json"
     durable.write_json(state, {"finished": True, "stopped_early": True})
-    slurm_answers(squeue="41|train|RUNNING|None|n1|1:00|9:00\n")
+    slurm_answers(squeue="41|RUNNING|None|n1|1:00|9:00||\n")
     assert run_status(run).finished and not is_done(run_status(run))
     slurm_answers(sacct="41|COMPLETED\n")
     assert is_done(run_status(run))
@@ -179,7 +205,7 @@ def test_an_element_that_waits_to_be_started_again_has_not_failed(run: Path, slu
     log.write_text("preempted\n")
     tell(array, "500_0", "end", status=143, reason="ended by Slurm", log=str(log))
     tell(array, "500_1", "end", journal=1, reason="finished")
-    slurm_answers(squeue="500_0|generate|PENDING|BeginTime||0:00|9:00\n")
+    slurm_answers(squeue="500_0|PENDING|BeginTime||0:00|9:00||\n")
     seen = jobs_of(run)
     assert (seen.jobs[-1].state, seen.jobs[-1].ends) == ("PENDING", {"PENDING": 1, "COMPLETED": 1})
     assert seen.log == ""

@@ -1,5 +1,6 @@
 """A built corpus: the same split whatever the order, kept as it grows, and intact whatever is killed."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -59,6 +60,30 @@ def test_irish_keeps_about_800_tunes_and_no_cluster_stands_on_two_sides(built: B
     train, validation, test = (clusters(built)[name] for name in ("train", "validation", "test"))
     assert not train & validation and not train & test and not validation & test
     assert all(tunes.cache_files for tunes in built.tunes.values()), "memory-mapped"
+
+
+def test_the_split_of_irish_is_what_it_has_always_been(built: BuiltCorpus) -> None:
+    # Held-out figures are of these tunes: whoever changes this changes what they can be compared with.
+    lines = sorted(f"{row['cluster']} {split}" for split, tunes in built.tunes.items() for row in tunes)
+    assert (
+        hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        == "684eb690ace054b0ba1ab5a5bb9911f0963a453449057d185d6d0c4385b20a00"
+    )
+
+
+def test_processes_change_no_side_and_no_cluster(
+    built: BuiltCorpus, irish: list[str], tmp_path: Path
+) -> None:
+    other = load_or_build(CorpusSettings(source="irish", directory=str(tmp_path / "corpus"), num_proc=2))
+    assert sides(other) == sides(built)
+    assert clusters(other) == clusters(built)
+
+
+def test_a_large_corpus_takes_every_processor_and_a_small_one_a_process() -> None:
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert CorpusSettings().processes(1_000_000) == there
+    assert CorpusSettings().processes(20) == 1
+    assert CorpusSettings(num_proc=3).processes(20) == 3
 
 
 @pytest.mark.slow

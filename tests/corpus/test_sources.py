@@ -97,6 +97,38 @@ def test_a_book_may_mix_encodings_and_line_ends(tmp_path: Path) -> None:
     assert texts(tmp_path, tmp_path / "book.abc") == [JIG.replace("Jig", "Ó"), JIG.replace("Jig", "É")]
 
 
+TITLES = "X:1\nT:Café “Ó” – it’s\nK:D\nDEF|\n\nX:2\nT:Páistín\nK:D\nFED|\n"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
+def test_books_of_any_encoding_and_line_end_are_read(encoding: str, end: str, tmp_path: Path) -> None:
+    (tmp_path / "book.abc").write_bytes(TITLES.replace("\n", end).encode(encoding))
+    assert "\n".join(texts(tmp_path, tmp_path / "book.abc")) == TITLES
+
+
+@pytest.mark.parametrize("line", ["%%abc-charset {}", "I:abc-charset {}", "I: abc-charset={}"])
+@pytest.mark.parametrize("charset", ["iso-8859-2", "ISO-8859-1", "utf-8", "koi8-r", "no-such-set", "hex"])
+def test_a_book_may_name_its_character_set(line: str, charset: str, tmp_path: Path) -> None:
+    known = {"no-such-set": "latin-1", "hex": "latin-1"}.get(charset, charset)
+    title = "Дом" if charset == "koi8-r" else "čáš" if known == "iso-8859-2" else "café"
+    book = f"{line.format(charset)}\n\nX:1\nT:{title}\nK:D\nDEF|\n"
+    (tmp_path / "book.abc").write_bytes(book.encode(known))
+    assert f"T:{title}" in texts(tmp_path, tmp_path / "book.abc")[0]
+
+
+def test_books_joined_with_their_marks_lose_no_tune(tmp_path: Path) -> None:
+    parts = [JIG.replace("X:1", f"X:{number}").encode("utf-8-sig") for number in (1, 2, 3)]
+    (tmp_path / "book.abc").write_bytes(b"\n".join(parts) + b"\x1a")
+    assert texts(tmp_path, tmp_path / "book.abc") == [JIG.replace("X:1", f"X:{n}") for n in (1, 2, 3)]
+
+
+def test_a_wide_book_that_breaks_off_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "book.abc").write_bytes(JIG.encode("utf-16")[:-1])
+    with pytest.raises(RequestError, match=r"book\.abc: not UTF-16"):
+        texts(tmp_path, tmp_path / "book.abc")
+
+
 def test_a_changed_book_is_read_again(tmp_path: Path) -> None:
     book = tmp_path / "book.abc"
     book.write_text(JIG)

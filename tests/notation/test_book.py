@@ -27,9 +27,9 @@ a2|
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_a_tune_starts_at_x_and_ends_at_a_blank_line_or_the_next_x(end: str) -> None:
     assert split_book(BOOK.replace("\n", end)) == [
-        "X:1\nT:One\nK:G\nGAB|\n",
-        "X:2\nT:Two\nK:D\nd2|\n",
-        "X:3\nK:A\na2|\n",
+        "X:1\nM:6/8\nT:One\nK:G\nGAB|\n",
+        "X:2\nM:6/8\nT:Two\nK:D\nd2|\n",
+        "X:3\nM:6/8\nK:A\na2|\n",
     ]
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reelmill.cluster import task
-from reelmill.cluster.progress import newest_checkpoint
+from reelmill.cluster.node import task
+from reelmill.cluster.node.progress import newest_checkpoint
 from reelmill.errors import RequestError
 
 
@@ -59,8 +59,6 @@ class CountingJob(task.Job):
 class CountingShare(CountingJob):
     """An element of an array; ten steps are a shard. ``faulty`` is the share that goes wrong."""
 
-    share: int
-
     def counted(self, job: dict[str, Any]) -> int:
         made = (int(path.stem[6:]) for path in Path(job["directory"], "text").glob("shard-*.json"))
         return 10 * sum(number % job["tasks"] == self.share for number in made)
@@ -101,3 +99,12 @@ def _note(path: Path, facts: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(facts) + "\n")
+
+
+@dataclass(frozen=True)
+class BoundJob(task.Job):
+    """Says how many processors it may use."""
+
+    def work(self) -> bool:
+        Path(self.facts()["directory"], "processors").write_text(str(len(os.sched_getaffinity(0))))
+        return True

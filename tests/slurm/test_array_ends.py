@@ -11,9 +11,9 @@ import counting
 import pytest
 from devcluster import DevCluster, wait_until
 
-from reelmill.cluster.job_status import jobs_of
-from reelmill.cluster.requeue import read_journal
+from reelmill.cluster.node.requeue import read_journal
 from reelmill.cluster.settings import ClusterSettings
+from reelmill.cluster.status.job_status import jobs_of
 from reelmill.cluster.submission import Request, Submission, submit
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -27,7 +27,7 @@ def count(cluster: DevCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def start(settings: dict[str, Any], tasks: int, **facts: Any) -> Submission:
         cluster_settings = ClusterSettings(pass_environment=["PYTHONPATH"], **settings)
-        request = Request("generate", tmp_path / "songs", facts, counting.CountingShare, tasks)
+        request = Request("generate", tmp_path / "songs", facts, tasks, counting.CountingShare)
         return submit(request, cluster_settings)
 
     return start

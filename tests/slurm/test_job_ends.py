@@ -15,10 +15,10 @@ import pytest
 from devcluster import DevCluster, wait_until
 
 import reelmill
-from reelmill.cluster.cleaning import find_leftovers
-from reelmill.cluster.progress import newest_checkpoint
-from reelmill.cluster.requeue import read_journal
+from reelmill.cluster.node.progress import newest_checkpoint
+from reelmill.cluster.node.requeue import read_journal
 from reelmill.cluster.settings import ClusterSettings
+from reelmill.cluster.status.cleaning import find_leftovers
 from reelmill.cluster.submission import Request, Submission, batch_script, refuse_second, submit
 from reelmill.errors import RequestError
 
@@ -41,7 +41,7 @@ def count(cluster: DevCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def request(directory: Path, **facts: Any) -> Request:
-    return Request("train", directory, facts, lambda job_file, _share: counting.CountingJob(job_file))
+    return Request("train", directory, facts, make=counting.CountingJob)
 
 
 def events(submission: Submission) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from devcluster import DevCluster
 
-from reelmill.cluster.probe import requeue_allowed
+from reelmill.cluster.preflight.probe import requeue_allowed
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

@@ -19,8 +19,8 @@ import yaml
 from devcluster import free_ports, script
 from recipes import ROOT
 
-from reelmill.cluster.progress import newest_checkpoint
-from reelmill.cluster.songs_status import songs_status
+from reelmill.cluster.node.progress import newest_checkpoint
+from reelmill.cluster.status.songs_status import songs_status
 from reelmill.songs.check.verify import verify
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]

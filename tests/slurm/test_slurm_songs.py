@@ -13,9 +13,9 @@ from devcluster import DevCluster, wait_until
 from recipes import ROOT, start_job, write_recipe
 
 from reelmill import durable
-from reelmill.cluster.progress import newest_checkpoint
-from reelmill.cluster.requeue import read_journal
-from reelmill.cluster.songs_status import songs_status
+from reelmill.cluster.node.progress import newest_checkpoint
+from reelmill.cluster.node.requeue import read_journal
+from reelmill.cluster.status.songs_status import songs_status
 from reelmill.cluster.submission import submissions
 from reelmill.songs.check.verify import verify
 from reelmill.songs.make.generate import generate
@@ -157,7 +157,7 @@ def test_plain_sbatch_scripts(cluster: DevCluster, recipe: Path, tmp_path: Path)
         return done.stdout.strip()
 
     def prepare(*arguments: object) -> None:
-        command = [sys.executable, "-m", "reelmill.cluster.prepare", *map(str, arguments)]
+        command = [sys.executable, "-m", "reelmill.cluster.node.prepare", *map(str, arguments)]
         subprocess.run(command, check=True, timeout=120, cwd=ROOT)
 
     prepare("corpus", recipe)

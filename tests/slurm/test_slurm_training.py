@@ -14,8 +14,8 @@ from devcluster import DevCluster, wait_until
 from recipes import ROOT, start_job, write_recipe
 
 from reelmill import durable
-from reelmill.cluster.progress import newest_checkpoint
-from reelmill.cluster.requeue import read_journal
+from reelmill.cluster.node.progress import newest_checkpoint
+from reelmill.cluster.node.requeue import read_journal
 from reelmill.cluster.submission import submissions
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]

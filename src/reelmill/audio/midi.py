@@ -7,11 +7,14 @@ limits on time and memory are only there for what nobody thought of.
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 
 from reelmill.audio import abc2midi
+from reelmill.notation.chords import chord_symbol
+from reelmill.notation.keys import names_key, parse_key
+from reelmill.notation.parts import TooManyParts, play_order
+from reelmill.notation.text import unescaped
 
 FEWEST_NOTES = 16
 LONGEST = 600.0  # seconds of music
@@ -19,14 +22,22 @@ SLOWEST, FASTEST = 20.0, 500.0  # quarters a minute
 MOST_CHARACTERS = 50_000
 LARGEST_NUMBER = 999  # in music and in the fields that shape it; note lengths, rests, tuplets, voices
 MOST_REST_BARS = 1_000  # Z and X rests together
-MOST_PARTS = 64  # that a P: field expands to; abc2midi writes past its buffer at 100 and goes on at random
 
 _ERROR = re.compile(r"Error in line-char \d+-\d+ : *")
-# Fields that hold text for people: numbers in them shape nothing.
-_TEXT_FIELD = re.compile(r"[ABCDFGHNORSTWXZrsw]:")
+# What is for people or for typesetting: numbers in it shape nothing. Voices are names.
+_TEXT_FIELD = re.compile(r"[ABCDFGHINOPRSTUVWXZrsw]:")
+_TEXT = re.compile(r'%.*|"[^"\n]*"|![^!\s]*!|\[[ABCDFGHINOPRSTUVWXZrsw]:[^\]\n]*\]')
 _LONG_NUMBER = re.compile(rf"\d{{{len(str(LARGEST_NUMBER)) + 1}}}")
 _REST_BARS = re.compile(r"[ZX](\d+)")
-_PARTS = re.compile(r"^\s*P:(.*)", re.MULTILINE)
+_ORDER = re.compile(r"^[ \t]*P:(.*)\n?", re.MULTILINE)
+_INSTRUCTION = re.compile(r"^[ \t]*[Ir]:(?![|:]).*\n?", re.MULTILINE)
+_IN_BODY = re.compile(r"^[ \t]*[NU]:.*\n?|\[[A-DF-JNORSTUWXZmrsw]:[^\]\n]*\]", re.MULTILINE)
+_NOTE = r"[\^_=]{0,2}[A-Ga-g][,']*[\d/]*"
+_DOT = re.compile(rf"([<>-][ (]*)\.(?={_NOTE})|\.(?={_NOTE}[ )]*[<>-])")
+_HORNPIPE = re.compile(r"^R:.*ornpipe.*\n", re.MULTILINE)
+_OTHER_METER = re.compile(r"^M:(?![ \t]*(?:[24]/4|C(?!\|)))", re.MULTILINE)
+_QUOTED = re.compile(r'" ?([A-G][^"\n]*)"')
+_KEY_WORDS = re.compile(r"^([ \t]*K:)(.*=.*)|(\[K:)([^\]\n]*=[^\]\n]*)(?=\])", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -88,14 +99,16 @@ def excess(abc: str) -> str:
     if len(abc) > MOST_CHARACTERS:
         return f"longer than {MOST_CHARACTERS} characters"
     music = "\n".join(line for line in abc.splitlines() if not _TEXT_FIELD.match(line))
-    if _LONG_NUMBER.search(music):
+    if _LONG_NUMBER.search(music) and _LONG_NUMBER.search(_TEXT.sub("", music)):
         return f"a number above {LARGEST_NUMBER}"
-    if sum(int(bars) for bars in _REST_BARS.findall(music)) > MOST_REST_BARS:
+    rests = _REST_BARS.findall(_TEXT.sub("", music)) if "Z" in music or "X" in music else ()
+    if sum(map(int, rests)) > MOST_REST_BARS:
         return f"more than {MOST_REST_BARS} bars of rest"
-    for parts in _PARTS.findall(music):
-        # At least what the field expands to: A2(B3C)4 is no more than 3 letters times 2 times 3 times 4.
-        if len(re.findall("[A-Z]", parts)) * math.prod(map(int, re.findall(r"\d+", parts))) > MOST_PARTS:
-            return f"more than {MOST_PARTS} parts"
+    for order in _ORDER.findall(abc.partition("\nK:")[0]):
+        try:
+            play_order(order.partition("%")[0])
+        except TooManyParts as error:
+            return str(error)
     return ""
 
 
@@ -134,11 +147,51 @@ def read_midi(data: bytes) -> MidiContents:
 
 
 def _prepared(abc: str) -> str:
-    tune = re.sub(r"\r\n?", "\n", abc).replace("\0", "").lstrip()
+    tune = re.sub(r"\r\n?", "\n", abc).replace("\0", "").lstrip("\ufeff \t\n\v\f")
     tune = re.split(r"\n[ \t]*\n", tune, maxsplit=1)[0]
     lines = [line.partition("%%")[0] for line in tune.split("\n")]
-    numbered = [re.sub(r"^X:.*", "X:1", line) for line in lines if line.strip()]
-    return "\n".join(numbered) + "\n"
+    numbered = [re.sub(r"^X:(?![:|\]]).*", "X:1", line) for line in lines if line.strip()]
+    return _as_known("\n".join(numbered) + "\n")
+
+
+def _as_known(tune: str) -> str:
+    """``tune`` with what ABC 2.1 allows and abc2midi does not know written as it knows it, or left out.
+
+    Chord symbols get the names it has, and what HTML escapes is unescaped. I:, which is another way to write
+    ``%%``, goes, and so do remarks, text within the body, words in P: that are no order of parts, words in K:
+    that mean nothing, a hornpipe's R: in a meter that abc2midi has no swing for, and dots beside ``>``, ``<``
+    and ``-``, which shorten a note before it is compared.
+    """
+    if "&" in tune or "<b" in tune:
+        tune = unescaped(tune)
+    if "." in tune:
+        tune = _DOT.sub(r"\1", tune)
+    if "ornpipe" in tune:
+        tune = _HORNPIPE.sub(lambda found: "" if _OTHER_METER.search(tune) else found[0], tune)
+    if '"' in tune:
+        tune = _QUOTED.sub(lambda quoted: f'"{chord_symbol(quoted[1]) or quoted[1]}"', tune)
+    if "I:" in tune or "r:" in tune:
+        tune = _INSTRUCTION.sub("", tune)
+    if "K:" in tune and "=" in tune:
+        tune = _KEY_WORDS.sub(_plain_key, tune)
+    head, key, body = tune.partition("\nK:")
+    if "P:" in head:
+        head = _ORDER.sub(_order_or_nothing, head + "\n").removesuffix("\n")
+    return head + key + (_IN_BODY.sub("", body) if ":" in body else body)
+
+
+def _plain_key(field: re.Match[str]) -> str:
+    start, value = (field[1], field[2]) if field[1] else (field[3], field[4])
+    key = parse_key(value.partition("%")[0]) if names_key(value) else None
+    return start + (key.text if key else value)
+
+
+def _order_or_nothing(field: re.Match[str]) -> str:
+    try:
+        order = play_order(field[1].partition("%")[0])
+    except TooManyParts:
+        return field[0]  # which ``excess`` will say
+    return field[0] if order else ""
 
 
 def _read_track(track: bytes, tempos: list[tuple[int, int]]) -> tuple[int, int]:

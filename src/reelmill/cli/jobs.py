@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,10 +45,20 @@ def add_songs(parser: argparse.ArgumentParser, songs: int | None, tasks: int) ->
     parser.add_argument("--no-audio", action="store_true", help="text and MIDI only")
 
 
-def print_submitted(sent: Iterable[Submission]) -> None:
-    """A line for each stage that was submitted."""
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """For a disk that somebody is going to clear meanwhile."""
+    parser.add_argument("--force", action="store_true", help="submit although the songs do not fit the disk")
+
+
+def print_submitted(sent: Iterable[Submission], *directories: Path) -> None:
+    """A line for each stage that was submitted, and how ``directories`` are followed and their jobs ended."""
+    sent = list(sent)
     for submission in sent:
         print(f"submitted {submission.stage}: job {', '.join(submission.jobs)}")
+    if sent:
+        for directory in directories:
+            print(f"follow it with: reelmill status {shlex.quote(str(directory))} --watch")
+        print(f"end all of it with: reelmill stop {shlex.quote(str(directories[-1]))}")
 
 
 def _at_least_1(text: str) -> int:

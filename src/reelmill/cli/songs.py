@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reelmill.cli.command import Command
 from reelmill.cli.options import add_json, add_overrides, add_shard
 from reelmill.cli.output import print_json, show, songs_exit_code
 from reelmill.errors import RequestError
+
+if TYPE_CHECKING:
+    from reelmill.audio.settings import AudioSettings
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -70,7 +75,7 @@ def _estimate(options: argparse.Namespace, overrides: list[str]) -> int:
 
 def _render(options: argparse.Namespace) -> int:
     from reelmill.config import load
-    from reelmill.songs.make.render import render_directory, render_files
+    from reelmill.songs.make.render import render_directory
     from reelmill.songs.results.publishing import published_live
 
     overrides = [text for text in options.sources if "=" in text and not Path(text).exists()]
@@ -82,15 +87,55 @@ def _render(options: argparse.Namespace) -> int:
             outcome = render_directory(sources[0], overrides, shard=options.shard, progress=not options.json)
         show(outcome, options.json)
         return songs_exit_code(outcome.complete, outcome.songs)
-    config = load(None, overrides)
-    all_made = []
-    for made in render_files(sources, options.out, config.audio):
-        all_made.append(made)
-        if not options.json:
+    return _render_books(sources, options.out, load(None, overrides).audio, options.json)
+
+
+def _render_books(books: list[Path], out: Path | None, settings: AudioSettings, as_json: bool) -> int:
+    """Render every book that can be read; the others are named, and the exit code is 1."""
+    from reelmill.songs.make.render import Rendered, render_files
+
+    missing = [str(book) for book in books if not book.is_file()]
+    if missing:
+        raise RequestError(f"{', '.join(missing)}: no such file")
+    problems = _problems(list(dict.fromkeys(books)), out)
+    readable = [book for book, problem in problems.items() if not problem]
+    if not readable:
+        raise RequestError("; ".join(f"{book}: {problem}" for book, problem in problems.items()))
+    refused = (Rendered(book, problem, 0.0) for book, problem in problems.items() if problem)
+    renderings = []
+    for made in itertools.chain(refused, render_files(readable, out, settings)):
+        renderings.append(made)
+        if not as_json:
             print(f"{made.path}: {made.problem or f'{made.seconds:.1f} s'}")
-    if options.json:
-        print_json({"files": [{**asdict(made), "path": str(made.path)} for made in all_made]})
-    return 1 if any(made.problem for made in all_made) else 0
+    if as_json:
+        print_json({"files": [{**asdict(made), "path": str(made.path)} for made in renderings]})
+    return 1 if any(made.problem for made in renderings) else 0
+
+
+def _problems(books: list[Path], out: Path | None) -> dict[Path, str]:
+    """Why a book cannot be rendered beside those before it, empty if it can be."""
+    from reelmill.corpus.books import check_book, read_book
+
+    problems: dict[Path, str] = {}
+    owners: dict[Path, Path] = {}  # of files of sound, without what the format adds to their names
+    for book in books:
+        try:
+            check_book(book)
+            tunes = sum(1 for _ in read_book(book))
+        except RequestError as error:
+            problems[book] = str(error).removeprefix(f"{book}: ")
+            continue
+        folder = out or book.parent
+        names = [book.stem] if tunes == 1 else [f"{book.stem}-{number}" for number in range(1, tunes + 1)]
+        other = next((owners[folder / name] for name in names if folder / name in owners), None)
+        if not tunes:
+            problems[book] = "no tune in it (a tune begins with X:)"
+        elif other:
+            problems[book] = f"its sound would have the name of that of {other}; give it another --out"
+        else:
+            problems[book] = ""
+            owners.update((folder / name, book) for name in names)
+    return problems
 
 
 def _generate_options(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""``reelmill status``, ``clean`` and ``doctor``: how things stand, and what may go."""
+"""``reelmill status``, ``stop``, ``clean`` and ``doctor``: how things stand, what ends, what may go."""
 
 from __future__ import annotations
 
@@ -14,22 +14,28 @@ from reelmill.cli.output import print_json, show
 from reelmill.errors import RequestError
 
 if TYPE_CHECKING:
-    from reelmill.cluster.doctor import SongsToCome
+    from reelmill.cluster.preflight.machine import SongsToCome
 
 
 def _status(options: argparse.Namespace) -> int:
-    from reelmill.cluster.watch import status, watch
+    from reelmill.cluster.status.watch import has_failed, status, watch
 
     if options.watch:
-        watch(options.directory)
-        return 0
+        return int(has_failed(watch(options.directory, options.watch)))
     seen = status(options.directory)
     show(seen, options.json)
+    return int(has_failed(seen))
+
+
+def _stop(options: argparse.Namespace) -> int:
+    from reelmill.cluster.stopping import stop
+
+    print(stop(options.directory))
     return 0
 
 
 def _clean(options: argparse.Namespace) -> int:
-    from reelmill.cluster.cleaning import find_leftovers, remove
+    from reelmill.cluster.status.cleaning import find_leftovers, remove
 
     leftovers = find_leftovers(options.directory)
     if not options.json:
@@ -52,7 +58,7 @@ def _agreed() -> bool:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from reelmill.cluster.doctor import examine
+    from reelmill.cluster.preflight.doctor import examine
 
     found = []
     for finding in examine(options.cluster, options.place, options.wait, songs=_songs(options)):
@@ -67,7 +73,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _songs(options: argparse.Namespace) -> SongsToCome | None:
     """What is asked about songs; None if nothing is."""
     from reelmill import config
-    from reelmill.cluster.doctor import SongsToCome
+    from reelmill.cluster.preflight.machine import SongsToCome
 
     overrides = [text for text in options.recipe if "=" in text]
     recipes = [Path(text) for text in options.recipe if "=" not in text]
@@ -82,10 +88,32 @@ def _songs(options: argparse.Namespace) -> SongsToCome | None:
     return SongsToCome(options.songs, settings, not options.no_audio)
 
 
+def _seconds(text: str) -> float:
+    if text.replace(".", "", 1).isdecimal() and float(text) >= 1:
+        return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected seconds, at least 1")
+
+
 def _status_options(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Exit code 1: it is not complete, its jobs have ended, and nobody is at it."
     parser.add_argument("directory", type=Path, metavar="RUN|DIR", help="a run, or a songs directory")
-    parser.add_argument("--watch", action="store_true", help="again every few seconds until it is done")
+    parser.add_argument(
+        "--watch",
+        type=_seconds,
+        nargs="?",
+        const=15.0,
+        metavar="SECONDS",
+        help="again and again (default: every 15 seconds), until it is done or has failed",
+    )
     add_json(parser)
+
+
+def _stop_options(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Cancels every job of the run or of the songs that is in Slurm's queue, and those of its chain in "
+        "other directories. What is made stays; the command that submitted the jobs goes on with it."
+    )
+    parser.add_argument("directory", type=Path, metavar="RUN|DIR", help="a run, or a songs directory")
 
 
 def _clean_options(parser: argparse.ArgumentParser) -> None:
@@ -121,6 +149,7 @@ def _doctor_options(parser: argparse.ArgumentParser) -> None:
 
 COMMANDS = {
     "status": Command("What is done, running and missing of a run or of songs.", _status_options, _status),
+    "stop": Command("End all jobs of a run or of songs, and of their chain.", _stop_options, _stop),
     "clean": Command("Remove what kills and damage left in a run or in songs.", _clean_options, _clean),
     "doctor": Command("Check this machine, or a cluster, before anyone waits.", _doctor_options, _doctor),
 }

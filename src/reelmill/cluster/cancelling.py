@@ -1,15 +1,18 @@
-"""A chain of jobs is queued whole or not at all: what was queued before a refusal is cancelled."""
+"""A chain of jobs is queued whole or not at all, and what a person has cancelled stays cancelled."""
 
 from __future__ import annotations
 
 import contextlib
-import getpass
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from reelmill.cluster import queue
+from reelmill.cluster.node.requeue import BY_SLURM, read_journal
 from reelmill.errors import IncompleteError, RequestError
+
+GO_ON = "the command that submitted the jobs goes on from what is made"
 
 
 @contextlib.contextmanager
@@ -29,18 +32,6 @@ def all_or_none(jobs: Callable[[], Sequence[str]]) -> Iterator[None]:
         raise
 
 
-def queued_from(folder: Path) -> list[str]:
-    """The jobs in the queue whose sbatch file lies in ``folder``: an sbatch without an answer may have queued
-    one.
-    """
-    try:
-        listed = queue.ask("squeue", "-h", "-u", getpass.getuser(), "-o", "%F %o")
-    except (IncompleteError, RequestError):
-        return []
-    found = (line.split(" ", 1) for line in listed.splitlines())
-    return sorted({job for job, command in found if command.startswith(f"{folder}/")})
-
-
 def cancel(jobs: Sequence[str]) -> str:
     """Cancel ``jobs``; what became of them, as the end of a sentence."""
     if not jobs:
@@ -51,3 +42,15 @@ def cancel(jobs: Sequence[str]) -> str:
     except (IncompleteError, RequestError) as error:
         return f"; {names} already queued could not be cancelled ({error}): scancel {' '.join(jobs)}"
     return f"; {names} already queued: cancelled"
+
+
+def was_cancelled(submission: Mapping[str, Any]) -> bool | None:
+    """Whether somebody has cancelled a job of a submission that has ended, or an element of its array; None
+    if neither Slurm nor its journals say how it ended.
+    """
+    fates = queue.ended_lately(submission["jobs"])
+    if fates:
+        return "CANCELLED" in fates.values()
+    # A container may have none of Slurm's programs.
+    events = [read_journal(path) for path in Path(submission["folder"]).rglob("journal-*.jsonl")]
+    return any(told[-1]["reason"] == BY_SLURM for told in events if told) if any(events) else None

@@ -39,9 +39,14 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _WHERE = re.compile(r"_(DIR|FILE|PATH|SOCK)$", re.IGNORECASE)
+_WHERE_SLURM_IS = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
+_OPTIONS_OF_SLURM = (
+    "SLURM_", "SQUEUE_", "SACCT_", "SACCTMGR_", "SBATCH_", "SCANCEL_", "SCONTROL_", "SINFO_", "SRUN_",
+    "SALLOC_",
+)  # fmt: skip
 _OWN_JOB = (
     "REELMILL_JOB",
-    "REELMILL_DEADLINE",
+    "REELMILL_SECONDS_LEFT",
     "REELMILL_PYTHON",
     "REELMILL_SHARE",
     "REELMILL_PROCESSORS",
@@ -79,6 +84,17 @@ def written_secret(line: str) -> str:
         if looks_secret(name) and value and value[0] not in "$`/~":
             return str(name)
     return ""
+
+
+def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return ``environ`` without what Slurm's programs take options from (SQUEUE_STATES and the like): they
+    would answer another question than the one asked. Where Slurm is and who asks stays.
+    """
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _WHERE_SLURM_IS or not name.startswith(_OPTIONS_OF_SLURM)
+    }
 
 
 @contextlib.contextmanager

@@ -17,15 +17,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reelmill.cluster import queue
 from reelmill.cluster.cancelling import all_or_none
-from reelmill.cluster.jobs import CollectJob, GenerateJob, PlanJob
-from reelmill.cluster.limits import refuse_array, refuse_impossible
 from reelmill.cluster.local import run_here
-from reelmill.cluster.planned import planned, planned_by, refuse_earlier_plan, refuse_other_plan
-from reelmill.cluster.requirements import refuse_unmakeable, refuse_unseen
+from reelmill.cluster.node.planned import planned, refuse_earlier_plan
+from reelmill.cluster.preflight.limits import refuse_array, refuse_impossible, refuse_percent
+from reelmill.cluster.preflight.requirements import refuse_unmakeable, refuse_unseen
+from reelmill.cluster.preflight.songs_request import (
+    Room,
+    Songs,
+    disk_room,
+    made_as,
+    run_settings,
+    say_idle,
+)
 from reelmill.cluster.settings import ClusterSettings, Stage
-from reelmill.cluster.songs_request import Songs, disk_line, made_as, run_settings, say_idle, songs_of
 from reelmill.cluster.submission import (
     JOB,
     Request,
@@ -33,25 +38,27 @@ from reelmill.cluster.submission import (
     batch_scripts,
     new_folder,
     refuse_second,
+    refuse_untaken,
     submit,
     write_job,
 )
 from reelmill.cluster.train import build_corpus, finished, refuse_another_run, training_request
-from reelmill.config import Config, parse
-from reelmill.errors import IncompleteError
+from reelmill.config import Config
 
 SONG_STAGES: tuple[Stage, Stage] = ("generate", "collect")
 Clusters = Mapping[Stage, ClusterSettings]
 
 
-def generate_on_cluster(songs: Songs, clusters: Clusters) -> list[Submission]:
+def generate_on_cluster(songs: Songs, clusters: Clusters, force: bool = False) -> list[Submission]:
     """Plan the songs, submit their array and what collects them; all of it here if the cluster is
-    ``local``.
+    ``local``. Songs that do not fit the disk are refused, unless by ``force``.
     """
     config = run_settings(songs)
+    if clusters["generate"].scheduler == "slurm":
+        refuse_percent(songs.out)  # before minutes of measuring
     songs = made_as(config, songs)
     say_idle(songs, config)
-    print(disk_line(songs, config, clusters["generate"], trained=True), file=sys.stderr)
+    _see_to_room(disk_room(songs, config, clusters["generate"], trained=True), force)
     if clusters["generate"].scheduler == "local":
         plan_songs(songs.run, songs.out, songs.songs, songs.seed, songs.audio, songs.overrides)
         _generate_here(songs, clusters)
@@ -60,14 +67,14 @@ def generate_on_cluster(songs: Songs, clusters: Clusters) -> list[Submission]:
     _refuse_what_cannot_be(config, songs, clusters, beside=1)
     plan_songs(songs.run, songs.out, songs.songs, songs.seed, songs.audio, songs.overrides)
     sent: list[Submission] = []
-    with all_or_none(lambda: _jobs(sent)):
-        _submit_songs(songs, clusters, sent, asked=planned(songs.out))
+    with all_or_none(lambda: jobs_in(sent)):
+        submit_songs(songs, clusters, sent, asked=planned(songs.out))
     return sent
 
 
-def overnight(settings: Config, songs: Songs, clusters: Clusters) -> list[Submission]:
+def overnight(settings: Config, songs: Songs, clusters: Clusters, force: bool = False) -> list[Submission]:
     """Submit training, planning, generation and collection, each waiting for the one before; all or none of
-    them.
+    them. Songs that do not fit the disk are refused, unless by ``force``.
     """
     refuse_another_run(settings, songs.run)
     refuse_earlier_plan(songs.out, settings, songs.songs, songs.seed)
@@ -78,20 +85,21 @@ def overnight(settings: Config, songs: Songs, clusters: Clusters) -> list[Submis
             build_corpus(settings)
             request = training_request(settings, songs.run)
             run_here(write_job(request, clusters["train"], new_folder(request)), clusters["train"])
-        return generate_on_cluster(songs, clusters)
+        return generate_on_cluster(songs, clusters, force)
     clusters = one_task_each(clusters)
     refuse_impossible(clusters["train"], songs.run)
+    refuse_untaken(training_request(settings, songs.run), clusters["train"])
     refuse_second(songs.run, "train")
     refuse_unseen(settings, clusters["train"], corpus=True, audio=False)
     _refuse_what_cannot_be(settings, songs, clusters, beside=3)
-    print(disk_line(songs, settings, clusters["generate"], trained=False), file=sys.stderr)
+    _see_to_room(disk_room(songs, settings, clusters["generate"], trained=False), force)
     build_corpus(settings)
     sent: list[Submission] = []
-    with all_or_none(lambda: _jobs(sent)):
+    with all_or_none(lambda: jobs_in(sent)):
         if not finished(songs.run, settings.training.steps):
             sent.append(submit(training_request(settings, songs.run), clusters["train"]))
-        sent.append(submit(_plan_request(songs), clusters["collect"], after=_jobs(sent)))
-        _submit_songs(songs, clusters, sent, asked=sent[-1].folder / JOB)
+        sent.append(submit(_plan_request(songs), clusters["collect"], after=jobs_in(sent)))
+        submit_songs(songs, clusters, sent, asked=sent[-1].folder / JOB)
     return sent
 
 
@@ -100,11 +108,9 @@ def scripts(songs: Songs, clusters: Clusters, settings: Config | None = None) ->
     ``settings`` adds those of ``overnight``.
     """
     config = settings or run_settings(songs)
-    disk = f"# {disk_line(songs, config, clusters['generate'], trained=settings is None)}\n"
+    disk = f"# {disk_room(songs, config, clusters['generate'], trained=settings is None).line}\n"
     if clusters["generate"].scheduler == "local":
-        here = (
-            f"# no Slurm: {songs.tasks} × `python -m reelmill.cluster.task` on this machine, then collect\n"
-        )
+        here = f"# no Slurm: {songs.tasks} × `python -m reelmill.cluster.node.task` here, then collect\n"
         return disk + here
     clusters = one_task_each(clusters)
     parts: list[tuple[Request, Stage]] = [
@@ -151,61 +157,25 @@ def plan_songs(run: Path, out: Path, songs: int, seed: int, audio: bool, overrid
     keep_model(out, model)
 
 
-def collect_or_submit_again(job: Mapping[str, Any]) -> str:
-    """Finish a songs directory if all its shards are there, else see to what is missing; what was done, in
-    words.
-
-    Sound that was not asked for, and is being added by somebody else, is left to them. Raises RequestError if
-    what is planned there is not what this chain asked for, IncompleteError naming what is missing once all
-    rounds are used up, and naming files that do not belong there once all is finished.
-    """
-    from reelmill.report.page import write_report
-    from reelmill.report.publication import publish_songs
-    from reelmill.songs.check.examine import forget
-    from reelmill.songs.check.verify import verify
-    from reelmill.songs.make.generate import generate
-    from reelmill.songs.results.collect import collect
-    from reelmill.songs.results.publishing import tracking_settings
-
-    out = Path(job["directory"])
-    asked = job["planned"] or planned_by(Path(job["plan_job"]), Path(job["run"]), out)
-    refuse_other_plan(out, asked)
-    found = verify(out, resume=True, audio=job["audio"], discard_damaged=True)
-    if found.made:
-        collect(out, audio=job["audio"])
-        report = write_report(out)
-        archive = publish_songs(out, tracking_settings(out, job["overrides"]))
-        forget(out)
-        done = "\n".join([found.describe(), str(report), *([str(archive)] if archive else [])])
-        if not found.intact:
-            raise IncompleteError(done)
-        return done
-    clusters = {stage: parse(ClusterSettings, job["clusters"][stage], stage) for stage in SONG_STAGES}
-    if job["round"] >= clusters["collect"].collect_rounds:
-        forget(out)
-        raise IncompleteError(f"after {job['round']} further rounds:\n{found.describe()}")
-    songs = songs_of(job)
-    if queue.slurm_here():
-        sent: list[Submission] = []
-        with all_or_none(lambda: _jobs(sent)):
-            _submit_songs(songs, clusters, sent, asked, round_number=job["round"] + 1)
-        return f"{found.describe()}\nsubmitted again what is missing: jobs {', '.join(_jobs(sent))}"
-    # A container may have no sbatch: then this job makes what is missing.
-    generate(out, overrides=songs.overrides, audio=songs.audio, progress=False)
-    return collect_or_submit_again({**job, "round": job["round"] + 1})
+def _see_to_room(room: Room, force: bool) -> None:
+    if not force:
+        room.refuse_too_large()
+    print(room.line, file=sys.stderr)
 
 
 def _refuse_what_cannot_be(config: Config, songs: Songs, clusters: Clusters, beside: int) -> None:
     """Before the first job of a chain is queued, which has ``beside`` jobs beside its array."""
     refuse_array(songs.tasks, beside)
-    for stage in SONG_STAGES:
-        refuse_impossible(clusters[stage], songs.out, songs.tasks if stage == "generate" else 1)
+    requests = _array_request(songs, 0), _collect_request(songs, clusters, 0, {})
+    for stage, request in zip(SONG_STAGES, requests, strict=True):
+        refuse_impossible(clusters[stage], songs.out)
         refuse_second(songs.out, stage)
+        refuse_untaken(request, clusters[stage])
     refuse_unmakeable(config, songs.audio, clusters["generate"])
     refuse_unseen(config, clusters["generate"], corpus=False, audio=songs.audio)
 
 
-def _submit_songs(
+def submit_songs(
     songs: Songs,
     clusters: Clusters,
     sent: list[Submission],
@@ -213,8 +183,8 @@ def _submit_songs(
     round_number: int = 0,
 ) -> None:
     """Submit the array, after what is ``sent``, and what collects; both are added to ``sent``."""
-    sent.append(submit(_array_request(songs, round_number), clusters["generate"], _jobs(sent[-1:])))
-    collecting = _collect_request(songs, clusters, round_number, asked)
+    sent.append(submit(_array_request(songs, round_number), clusters["generate"], jobs_in(sent[-1:])))
+    collecting = _collect_request(songs, clusters, round_number, asked, sent[-1].jobs)
     sent.append(submit(collecting, clusters["collect"], sent[-1].jobs, condition="afterany"))
 
 
@@ -231,27 +201,34 @@ def _generate_here(songs: Songs, clusters: Clusters) -> None:
 
 
 def _array_request(songs: Songs, round_number: int) -> Request:
-    return Request("generate", songs.out, {**songs.facts(), "round": round_number}, GenerateJob, songs.tasks)
+    return Request("generate", songs.out, {**songs.facts(), "round": round_number}, songs.tasks)
 
 
 def _plan_request(songs: Songs) -> Request:
-    return Request("plan", songs.out, songs.facts(), lambda job_file, _share: PlanJob(job_file))
+    return Request("plan", songs.out, songs.facts())
 
 
 def _collect_request(
-    songs: Songs, clusters: Clusters, round_number: int, asked: Mapping[str, Any] | Path
+    songs: Songs,
+    clusters: Clusters,
+    round_number: int,
+    asked: Mapping[str, Any] | Path,
+    array: Sequence[str] = (),
 ) -> Request:
-    """``asked`` is what was planned, or the file of the job that is going to plan it."""
+    """``asked`` is what was planned, or the file of the job that is going to plan it; ``array`` the jobs that
+    make the songs.
+    """
     facts = {
         **songs.facts(),
         "planned": None if isinstance(asked, Path) else dict(asked),
         "plan_job": str(asked) if isinstance(asked, Path) else "",
         "round": round_number,
         "array_tasks": songs.tasks,
+        "array": list(array),
         "clusters": {stage: dataclasses.asdict(clusters[stage]) for stage in SONG_STAGES},
     }
-    return Request("collect", songs.out, facts, lambda job_file, _share: CollectJob(job_file))
+    return Request("collect", songs.out, facts)
 
 
-def _jobs(sent: Sequence[Submission]) -> list[str]:
+def jobs_in(sent: Sequence[Submission]) -> list[str]:
     return [job for submission in sent for job in submission.jobs]

@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from reelmill import resources
-from reelmill.cluster.progress import progress
-from reelmill.cluster.requeue import Decision, decide, forget_notes, journal, log_of, note, read_notes
+from reelmill.cluster.node.progress import progress
+from reelmill.cluster.node.requeue import Decision, decide, forget_notes, journal, log_of, note, read_notes
+from reelmill.cluster.node.task import SIGNALS
 from reelmill.cluster.settings import ClusterSettings
-from reelmill.cluster.task import SIGNALS
 from reelmill.errors import IncompleteError, RequestError
 
 _GRACE = 10.0
@@ -31,7 +31,7 @@ _GRACE = 10.0
 
 
 def run_here(job_file: Path, settings: ClusterSettings, command: Sequence[str] = ()) -> None:
-    """Run the job until it is done. ``command`` starts one rank; default: ``reelmill.cluster.task``.
+    """Run the job until it is done. ``command`` starts one rank; default: ``reelmill.cluster.node.task``.
 
     Raises IncompleteError with the reason if it ends otherwise (stopped by a signal, no progress),
     RequestError if a rank found the request wrong.
@@ -40,7 +40,7 @@ def run_here(job_file: Path, settings: ClusterSettings, command: Sequence[str] =
     words = list(command) or [
         *shlex.split(settings.interpreter),
         "-m",
-        "reelmill.cluster.task",
+        "reelmill.cluster.node.task",
         str(job_file),
     ]
     starts: list[int] = []
@@ -52,8 +52,10 @@ def run_here(job_file: Path, settings: ClusterSettings, command: Sequence[str] =
             forget_notes(job_file, "")
             ended = _run_ranks(words, settings.processes, job_file, group)
             now = progress(job, {})
-            status, refused = read_notes(job_file, "", ended)
-            decision = decide(status, False, starts, now, job["max_starts_without_progress"], refused)
+            status, refused, cancelled = read_notes(job_file, "", ended)
+            decision = decide(
+                status, False, starts, now, job["max_starts_without_progress"], refused, cancelled
+            )
             if group.signalled and decision.again:
                 decision = Decision(False, "stopped as asked; the same command goes on from here")
             event = "requeue" if decision.again else "end"
@@ -164,5 +166,5 @@ def _event(event: str, found: int, reason: str, status: int, restart: int, log: 
         "status": status,
         "nodes": socket.gethostname(),
         "restart": restart,
-        "time": round(time.time(), 1),
+        "time": time.time(),
     }

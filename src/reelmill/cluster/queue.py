@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
-import getpass
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from reelmill.cluster.environment import client_environment
 from reelmill.errors import IncompleteError, RequestError
 
 SECONDS = 30
 """How long a Slurm command may take; a busy controller answers in a few."""
 
+FINAL = (
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
+    "TIMEOUT",
+)  # fmt: skip
+"""States of jobs that will not run again."""
+
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """One line of squeue. ``job`` is 123, or 123_4 for an array element; times in seconds."""
+    """One line of squeue. ``job`` is 123, or 123_4 for an array element; times in seconds. ``script`` is the
+    path of its batch script, ``after`` the jobs that it waits for as squeue spells them.
+    """
 
     job: str
-    name: str
     state: str
     reason: str
     nodes: str
     elapsed: int
     left: int | None
+    after: str = ""
+    script: str = ""
+
+    @property
+    def number(self) -> str:
+        """The job's number, or its array's."""
+        return self.job.split("_")[0]
+
+    @property
+    def stage(self) -> str:
+        """The stage that its submission's folder names, STAGE-TIME; "" for other people's jobs."""
+        folder = next((part for part in Path(self.script).parts if re.match(r"[a-z]+-\d{8}-", part)), "")
+        return folder.partition("-")[0]
+
+    @property
+    def waits_for(self) -> set[str]:
+        """Numbers of the jobs that have to end before it starts: of afterok:12(unfulfilled),afterany:13_*."""
+        return set(re.findall(r"[:,](\d+)", self.after))
 
 
 @dataclass(frozen=True)
@@ -56,11 +83,14 @@ def slurm_here() -> bool:
 
 
 def ask(*command: str) -> str:
-    """Standard output of one Slurm command. RequestError if it is not installed, IncompleteError if it
-    fails.
+    """Standard output of one Slurm command, whatever options of its own the environment holds. RequestError
+    if it is not installed, IncompleteError if it fails.
     """
+    environment = client_environment(os.environ)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=SECONDS, check=False, env=environment
+        )
     except FileNotFoundError:
         raise RequestError(
             f"{command[0]}: not installed here; submit from a machine that has Slurm's commands"
@@ -75,30 +105,47 @@ def ask(*command: str) -> str:
     return done.stdout
 
 
-def queued(jobs: Sequence[str]) -> list[QueuedJob]:
-    """Those of ``jobs`` (numbers of jobs or arrays) that are in the queue, array elements one each."""
-    if not jobs:
-        return []
-    # Not `-j LIST`: squeue fails when one job of the list is forgotten already.
-    listed = ask("squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i|%j|%T|%r|%N|%M|%L")
-    wanted = set(jobs)
+def listed(users: Iterable[int]) -> list[QueuedJob]:
+    """All jobs of users (by number) that are in the queue, array elements one each.
+
+    Raises IncompleteError where Slurm does not answer, or does not show this user the jobs of another one.
+    """
+    others = set(users) - {os.getuid()}
+    if others and "jobs" in configuration().get("PrivateData", "").lower().split(","):
+        raise IncompleteError(
+            f"jobs of user {', '.join(map(str, sorted(others)))} may be in the queue: this Slurm shows them "
+            "to nobody else (PrivateData = jobs), so ask that user"
+        )
+    asked = ",".join(map(str, sorted({os.getuid(), *others})))
+    # Not `-j LIST`: squeue fails when one job of the list is forgotten already. `-a`: hidden partitions too.
+    lines = ask("squeue", "-h", "-r", "-a", "-u", asked, "-o", "%i|%T|%r|%N|%M|%L|%E|%o").splitlines()
     found = []
-    for line in listed.splitlines():
-        job, name, state, reason, nodes, elapsed, left = line.split("|", 6)
-        if job in wanted or job.split("_")[0] in wanted:
-            found.append(QueuedJob(job, name, state, reason, nodes, seconds(elapsed) or 0, seconds(left)))
+    for line in lines:
+        job, state, reason, nodes, elapsed, left, after, script = line.split("|", 7)
+        times = seconds(elapsed) or 0, seconds(left)
+        found.append(QueuedJob(job, state, reason, nodes, *times, after, script))
     return found
 
 
 def ended(jobs: Sequence[str]) -> dict[str, str]:
     """State by job id (123, or 123_4) as accounting has it; empty where there is no accounting."""
-    if not jobs:
-        return {}
+    return _states("sacct", "-X", "-n", "-P", "-o", "JobID,State", "-j", ",".join(jobs)) if jobs else {}
+
+
+def ended_lately(jobs: Sequence[str]) -> dict[str, str]:
+    """The same of jobs that have just ended, of which the controller knows more than accounting yet does."""
+    found = ended(jobs)
+    for job in jobs:
+        told = _states("squeue", "-h", "-r", "-a", "-t", "all", "-o", "%i|%T", "-j", job)
+        found |= {name: state for name, state in told.items() if found.get(name) not in FINAL}
+    return found
+
+
+def _states(*question: str) -> dict[str, str]:
     try:
-        listed = ask("sacct", "-X", "-n", "-P", "-o", "JobID,State", "-j", ",".join(jobs))
+        rows = (line.split("|", 1) for line in ask(*question).splitlines())
     except (IncompleteError, RequestError):
         return {}
-    rows = (line.split("|", 1) for line in listed.splitlines())
     return {job: state.split()[0] for names, state in rows if state for job in elements(names)}
 
 

@@ -23,7 +23,7 @@ from pydantic import BeforeValidator, Field
 
 from reelmill.cluster import queue
 from reelmill.cluster.environment import looks_secret, written_secret
-from reelmill.cluster.extra import extra_problem
+from reelmill.cluster.preflight.extra import extra_problem
 from reelmill.config import nearest, parse, read_value, read_yaml
 from reelmill.errors import RequestError
 from reelmill.settings import STRICT

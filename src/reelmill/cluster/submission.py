@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,14 +27,16 @@ from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 from reelmill import durable
 from reelmill.cluster import queue
 from reelmill.cluster.arrays import Part, array_parts, likely_max_array_size, max_array_size
-from reelmill.cluster.cancelling import all_or_none, cancel, queued_from
+from reelmill.cluster.cancelling import all_or_none, cancel
 from reelmill.cluster.environment import replaced, submission_environment
-from reelmill.cluster.limits import refuse_array, refuse_impossible
+from reelmill.cluster.node.task import Job
+from reelmill.cluster.preflight.limits import refuse_array, refuse_impossible, refuse_percent
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.snapshot import snapshot_path, take_snapshot
 from reelmill.errors import IncompleteError, RequestError
 
 JOB, SUBMISSION = "job.json", "submission.json"
+SUBMISSIONS = "logs/submissions"
 SBATCH_SECONDS = 120
 """How long sbatch may take; it asks a busy controller again by itself."""
 
@@ -56,8 +59,8 @@ class Request:
     stage: str
     directory: Path  # the run or the songs directory
     facts: dict[str, Any]  # what job.json says beside stage and directory
-    make: Callable[[str, int], Callable[[], None]]
     tasks: int | None = None  # None: one job; else an array of so many
+    make: Callable[[str, int], Callable[[], None]] = Job
 
 
 def submit(
@@ -67,7 +70,7 @@ def submit(
 
     Raises RequestError for what the cluster cannot give, IncompleteError if Slurm does not answer or refuses.
     """
-    refuse_impossible(settings, request.directory, request.tasks or 1)
+    refuse_impossible(settings, request.directory)
     parts = [Part(0, 1, 1)]
     if request.tasks is not None:
         refuse_array(request.tasks)
@@ -81,9 +84,39 @@ def submit(
             job_file = write_job(request, settings, place, part.first)
             waits = [f"{condition}:{':'.join(after)}"] if after else []
             waits += [] if part.after is None else [f"afterany:{jobs[part.after]}"]
-            jobs.append(_sbatch(request, settings, place, code, job_file, ",".join(waits), part))
+            # Before it, too: an sbatch without an answer may queue one.
+            _record(request, settings, folder, code, jobs)
+            try:
+                jobs.append(_sbatch(request, settings, place, code, job_file, ",".join(waits), part))
+            except RequestError:
+                if not jobs:  # nothing was queued, so nothing has to be looked for
+                    (folder / SUBMISSION).unlink()
+                raise
             _record(request, settings, folder, code, jobs)
     return Submission(request.stage, folder, jobs)
+
+
+def refuse_untaken(request: Request, settings: ClusterSettings) -> None:
+    """RequestError in Slurm's own words if sbatch would not take the script of ``request``: for an account, a
+    QOS, a constraint or a licence that is not there, say. Nothing is queued.
+    """
+    part = None
+    if request.tasks is not None:
+        part = array_parts(request.tasks, settings.array_parallelism, max_array_size())[0]
+    script = batch_script(request, settings, part)
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
+        file.write(script)
+        file.flush()
+        with replaced(submission_environment(os.environ, settings.pass_environment)):
+            try:
+                queue.ask("sbatch", "--test-only", file.name)
+            except IncompleteError as error:
+                if "no answer" in str(error):
+                    raise
+                raise RequestError(
+                    f"{request.stage}: sbatch --test-only refuses the job ({error}); see `account`, `qos`, "
+                    "`extra`, `exclude` in the cluster file; yours: sacctmgr show assoc user=$USER"
+                ) from None
 
 
 def batch_scripts(request: Request, settings: ClusterSettings) -> str:
@@ -112,6 +145,7 @@ def batch_script(
     """The sbatch file of one job, or of one ``part`` of an array, at ``place`` in its submission's folder.
     Writes and asks nothing.
     """
+    refuse_percent(request.directory)
     folder = _folder(request) / place
     code = snapshot_path(code_directory(request.directory))
     parameters = _parameters(request, settings, code, folder / JOB, "", part)
@@ -125,8 +159,9 @@ def batch_script(
 def submissions(directory: Path) -> list[dict[str, Any]]:
     """What was submitted for a run or songs directory, oldest first; ``folder`` is added to each."""
     found = []
-    for path in sorted((directory / "logs" / "submissions").glob(f"*/{SUBMISSION}")):
-        found.append({**durable.read_json(path), "folder": str(path.parent)})
+    for path in sorted((directory / SUBMISSIONS).glob(f"*/{SUBMISSION}")):
+        by = {"user": path.stat().st_uid}  # of a submission that does not say
+        found.append({**by, **durable.read_json(path), "folder": str(path.parent.absolute())})
     return sorted(found, key=lambda item: item["time"])
 
 
@@ -135,16 +170,38 @@ def code_directory(directory: Path) -> Path:
     return directory.absolute() / "logs" / "code"
 
 
+def queued(directory: Path, stage: str = "") -> list[queue.QueuedJob]:
+    """The jobs for ``directory`` in the queue, whoever submitted them: those noted and those whose batch
+    script lies there; of one ``stage`` only, if it is given.
+
+    Slurm is asked only if something was submitted. Raises what ``queue.listed`` raises: then nobody knows.
+    """
+    sent = [item for item in submissions(directory) if stage in ("", item["stage"])]
+    if not sent:
+        return []
+    noted = {job for item in sent for job in item["jobs"]}
+    scripts = tuple(f"{item['folder']}/" for item in sent)
+    return [
+        job
+        for job in queue.listed({item["user"] for item in sent})
+        if job.number in noted or job.script.startswith(scripts)
+    ]
+
+
 def refuse_second(directory: Path, stage: str) -> None:
-    """RequestError if a job of the same stage for ``directory`` is still in the queue; it is named."""
-    jobs = [job for item in submissions(directory) if item["stage"] == stage for job in item["jobs"]]
-    if not jobs:
-        return
-    found = queue.queued(jobs)
+    """RequestError if a job of the same stage for ``directory`` is still in the queue; it is named.
+    IncompleteError where that cannot be known.
+    """
+    try:
+        found = queued(directory, stage)
+    except IncompleteError as error:
+        raise IncompleteError(
+            f"{directory}: whether a job is at it already is not known, so nothing is submitted: {error}"
+        ) from None
     if found:
         raise RequestError(
             f"{directory}: job {found[0].job} is at it already ({found[0].state}); "
-            f"see `reelmill status {directory}`, or `scancel {found[0].job.split('_')[0]}` first"
+            f"see `reelmill status {directory}`, or end it first: `reelmill stop {directory}`"
         )
 
 
@@ -180,7 +237,7 @@ def new_folder(request: Request) -> Path:
 
 def _folder(request: Request) -> Path:
     now = time.strftime("%Y%m%d-%H%M%S", time.localtime()) + f"-{time.time_ns() // 1_000_000 % 1000:03d}"
-    return request.directory.absolute() / "logs" / "submissions" / f"{request.stage}-{now}"
+    return request.directory.absolute() / SUBMISSIONS / f"{request.stage}-{now}"
 
 
 class _Executor(SlurmExecutor):
@@ -214,13 +271,23 @@ def _sbatch(
             return str(queued[0].job_id).split("_")[0]
         except (FailedJobError, FailedSubmissionError) as error:
             if isinstance(error.__cause__, CalledProcessError) and error.__cause__.returncode in _TIMED_OUT:
-                late = cancel(queued_from(folder))
-                raise IncompleteError(f"sbatch: no answer in {SBATCH_SECONDS} seconds{late}") from None
+                raise IncompleteError(
+                    f"sbatch: no answer in {SBATCH_SECONDS} seconds{_cancel_late(folder)}"
+                ) from None
             said = str(error).strip().splitlines()
             raise RequestError(f"sbatch refused: {said[-1] if said else 'no reason given'}") from None
         except KeyboardInterrupt:
-            cancel(queued_from(folder))
+            _cancel_late(folder)
             raise
+
+
+def _cancel_late(folder: Path) -> str:
+    """Cancel what an sbatch without an answer has queued all the same; what became of it, in words."""
+    try:
+        found = {job.number for job in queue.listed(()) if job.script.startswith(f"{folder}/")}
+    except IncompleteError as error:
+        return f"; whether it has queued a job is not known ({error}): squeue --me"
+    return cancel(sorted(found))
 
 
 def _parameters(
@@ -233,6 +300,7 @@ def _parameters(
 ) -> dict[str, Any]:
     gpus = f"{settings.gpu_type}:{settings.gpus_per_node}" if settings.gpu_type else settings.gpus_per_node
     extra: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes"}
+    batch = shlex.quote(str(code / "reelmill" / "cluster" / "node" / "batch.sh"))
     for option in settings.extra:
         name, equals, value = option.removeprefix("--").partition("=")
         extra[name] = value if equals else True
@@ -259,7 +327,7 @@ def _parameters(
             f"export REELMILL_JOB={shlex.quote(str(job_file))}",
             f"export REELMILL_PYTHON={shlex.quote(settings.interpreter)}",
             f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
-            f". {shlex.quote(str(code / 'reelmill' / 'cluster' / 'batch.sh'))}",
+            f". {batch} || {{ echo 'reelmill: the code of this job is gone: submit it again' >&2; exit 1; }}",
         ],
     }
 
@@ -271,8 +339,9 @@ def _record(
         folder / SUBMISSION,
         {
             "stage": request.stage,
-            "time": round(time.time(), 1),
+            "time": time.time(),
             "jobs": list(jobs),
+            "user": os.getuid(),
             "tasks": request.tasks or 1,
             "code": str(code),
             "cluster": dataclasses.asdict(settings),

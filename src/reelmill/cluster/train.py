@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reelmill import config, durable
-from reelmill.cluster.jobs import TrainJob
-from reelmill.cluster.limits import refuse_impossible
 from reelmill.cluster.local import run_here
-from reelmill.cluster.progress import newest_checkpoint
-from reelmill.cluster.requirements import refuse_unseen
+from reelmill.cluster.node.progress import newest_checkpoint
+from reelmill.cluster.preflight.limits import refuse_impossible
+from reelmill.cluster.preflight.requirements import refuse_unseen
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.submission import (
     Request,
@@ -19,6 +18,7 @@ from reelmill.cluster.submission import (
     batch_script,
     new_folder,
     refuse_second,
+    refuse_untaken,
     submit,
     write_job,
 )
@@ -41,6 +41,7 @@ def train_on_cluster(settings: Config, run: Path, cluster: ClusterSettings) -> S
         run_here(write_job(request, cluster, new_folder(request)), cluster)
         return None
     refuse_impossible(cluster, run)  # before the minutes that a corpus may take
+    refuse_untaken(request, cluster)
     refuse_second(run, request.stage)
     refuse_unseen(settings, cluster, corpus=True, audio=False)
     build_corpus(settings)
@@ -65,15 +66,13 @@ def finished(run: Path, steps: int) -> bool:
 def training_script(settings: Config, run: Path, cluster: ClusterSettings) -> str:
     """What would be submitted, as text; nothing is written, built or asked."""
     if cluster.scheduler == "local":
-        return f"# no Slurm: {cluster.processes} × `python -m reelmill.cluster.task` on this machine\n"
+        return f"# no Slurm: {cluster.processes} × `python -m reelmill.cluster.node.task` on this machine\n"
     return batch_script(training_request(settings, run), cluster)
 
 
 def training_request(settings: Config, run: Path) -> Request:
     """The request for one job that trains ``run``."""
-    return Request(
-        "train", run, {"config": config.to_dict(settings)}, lambda job_file, _share: TrainJob(job_file)
-    )
+    return Request("train", run, {"config": config.to_dict(settings)})
 
 
 def build_corpus(settings: Config) -> None:

@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 import numpy.typing as npt
 
-from reelmill.corpus.duplicates import Components, Indices, Keys, join_similar, similar_pairs
+from reelmill.corpus.duplicates import BANDS, Components, Indices, Keys, join_similar, similar_pairs
 from reelmill.corpus.settings import CorpusSettings
 from reelmill.corpus.split import SIDES, UNASSIGNED, Sides, assign, side_of
 from reelmill.errors import RequestError
@@ -79,21 +79,27 @@ def _join(
     components: Components, examined: datasets.Dataset, rows: Indices, name: str, settings: CorpusSettings
 ) -> None:
     tunes = examined.select_columns([name])
-    nodes = np.flatnonzero(_band(examined, f"{name}_bands", 0)[rows])  # 0: no text
+    bands = _bands(examined, f"{name}_bands", rows)
+    nodes = np.flatnonzero(bands[0])  # 0: no text
 
     def band(number: int) -> Keys:
-        return _band(examined, f"{name}_bands", number)[rows[nodes]]
+        return bands[number, nodes]
 
     def texts(some: Indices) -> list[str]:
         return list(tunes[rows[some].tolist()][name])
 
-    join_similar(components, nodes, band, texts, settings.similarity, settings.num_proc)
+    watched = datasets.utils.tqdm(range(BANDS), desc=f"Comparing by {name}")
+    join_similar(components, nodes, band, texts, settings.similarity, settings.processes(len(nodes)), watched)
 
 
-def _band(examined: datasets.Dataset, name: str, number: int) -> Keys:
-    """One band of all rows; the other bands stay on the disk."""
-    chunks = examined.data.column(name).chunks
-    return np.concatenate([chunk.flatten().to_numpy().reshape(len(chunk), -1)[:, number] for chunk in chunks])
+def _bands(examined: datasets.Dataset, name: str, rows: Indices) -> Keys:
+    """The bands of some rows (int64 ``[BANDS, rows]``): half a kilobyte a tune, read from the disk once."""
+    bands = np.empty((BANDS, len(examined)), dtype=np.int64)
+    first = 0
+    for chunk in examined.data.column(name).chunks:
+        bands[:, first : first + len(chunk)] = chunk.flatten().to_numpy().reshape(len(chunk), BANDS).T
+        first += len(chunk)
+    return bands[:, rows]
 
 
 def _similar(examined: datasets.Dataset, rows: Indices, similarity: float) -> npt.NDArray[np.bool_]:

@@ -13,6 +13,7 @@ for about 0.4 % of all pairs; most of those are told apart by their sketches, wi
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -34,11 +35,17 @@ Indices = npt.NDArray[np.int64]
 def band_keys(text: str, shingle: int = SHINGLE) -> Keys:
     """One number a band (int64 ``[BANDS]``); two texts are candidates if they agree in any."""
     shingles = {text[start : start + shingle] for start in range(max(1, len(text) - shingle + 1))}
-    signature = MinHash(num_perm=ROWS * BANDS, seed=1)
+    signature = _empty_signature().copy()
     signature.update_batch([item.encode("utf-8", "surrogatepass") for item in shingles])
     # Values are below 2**32, so a band of two is one number without a collision.
     values = signature.hashvalues.astype(np.uint64).reshape(BANDS, ROWS)
     return ((values[:, 0] << np.uint64(32)) | values[:, 1]).view(np.int64)
+
+
+@functools.cache
+def _empty_signature() -> MinHash:
+    """What every signature begins as; to draw its permutations takes as long as to hash a tune."""
+    return MinHash(num_perm=ROWS * BANDS, seed=1)
 
 
 class Components:
@@ -75,15 +82,16 @@ def join_similar(
     texts: Callable[[Indices], Sequence[str]],
     similarity: float,
     workers: int = 1,
+    bands: Iterable[int] = range(BANDS),
 ) -> None:
     """Join those of ``nodes`` whose texts are at least ``similarity`` alike, as far as banding finds them.
 
     ``band(i)`` gives the keys of all ``nodes`` in band i (``[nodes]``), ``texts(some)`` the texts of some
-    nodes; neither needs to be in memory as a whole.
+    nodes. ``bands`` are all numbers of bands, perhaps in something that shows how far they have come.
     """
     sketches = _sketches(band, len(nodes))
     least = _least_agreement(similarity)
-    for number in range(BANDS):
+    for number in bands:
         for first, second in _batches(_equal_pairs(band(number))):
             apart = components.roots(nodes[first]) != components.roots(nodes[second])
             apart[apart] = (sketches[first[apart]] == sketches[second[apart]]).sum(axis=1) >= least

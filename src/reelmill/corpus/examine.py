@@ -41,14 +41,14 @@ FEATURES = datasets.Features(
 
 def examine(raw: datasets.Dataset, settings: CorpusSettings) -> datasets.Dataset:
     """One row of FEATURES for each raw tune (columns text, source), in the same order."""
-    processes = settings.num_proc if settings.num_proc > 1 and len(raw) > 1 else None
+    processes = settings.processes(len(raw))
     return raw.map(
         partial(_examine_batch, fields=tuple(settings.fields), max_length=settings.max_tune_length),
         batched=True,
         batch_size=500,
         remove_columns=raw.column_names,
         features=FEATURES,
-        num_proc=processes,
+        num_proc=processes if processes > 1 and len(raw) > 1 else None,
         desc="Examining tunes",
     )
 

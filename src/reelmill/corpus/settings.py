@@ -5,7 +5,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from reelmill.resources import processors
 from reelmill.settings import COMPUTE, STRICT
+
+_WORTH_A_PROCESS = 1000  # tunes, which take two seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,10 @@ class CorpusSettings:
     split_seed: Annotated[int, Field(ge=0)] = 0
     max_tune_length: Annotated[int, Field(ge=1)] = 20_000  # characters; longer tunes are dropped and counted
     directory: Annotated[str, COMPUTE] = ""  # where the built corpus lies; empty: in the cache
-    num_proc: Annotated[int, COMPUTE, Field(ge=1)] = 1
+    num_proc: Annotated[int, COMPUTE, Field(ge=0)] = 0  # processes that build it; 0: one a processor
 
     __pydantic_config__ = STRICT
+
+    def processes(self, tunes: int) -> int:
+        """How many processes look at so many tunes: few tunes are done before a process has begun."""
+        return self.num_proc or min(processors(), 1 + tunes // _WORTH_A_PROCESS)

@@ -136,7 +136,7 @@ def _table_suffixes() -> str:
 
 
 def _read(source: Source, settings: CorpusSettings, cache: str | None) -> datasets.Dataset:
-    column, processes = settings.text_column, settings.num_proc
+    column, processes = settings.text_column, settings.num_proc or 1  # to read is a small part of the work
     if source.kind == "books":
         return _read_books(source, cache, processes)
     if source.kind == "tables":

@@ -2,7 +2,7 @@
 
 A bar may be short where music commonly is: at the start and the end of the tune, beside repeats, double bars
 and endings (a pickup and the bar it completes), and where two short bars in a row make up one bar. No bar may
-be long.
+be long. Where a line ends in a full bar, its end closes the bar: people leave out that bar line.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from reelmill.notation.header import split_tune
 from reelmill.notation.meter import Meter, parse_meter, parse_unit
 from reelmill.notation.rhythm import Stopwatch
 from reelmill.notation.tokens import Kind, Token, pieces
+
+# Read once: the members of an enumeration are looked up slowly.
+_BAR, _ENDING, _NUMBER = Kind.BAR, Kind.ENDING, Kind.NUMBER
 
 
 @dataclass
@@ -42,9 +45,11 @@ class _Voice:
     next_meter: Meter | None = None
 
     def take(self, token: Token) -> None:
-        if token.kind in (Kind.BAR, Kind.ENDING, Kind.NUMBER):
-            edge = token.kind is not Kind.BAR or token.text not in ("|", ".|")
-            self.end_bar(edge)
+        kind = token.kind
+        if kind is _BAR:
+            self.end_bar(edge=token.text not in ("|", ".|"))
+        elif kind is _ENDING or kind is _NUMBER:
+            self.end_bar(edge=True)
         else:
             self.watch.take(token)
 
@@ -60,6 +65,11 @@ class _Voice:
         self.watch.restart()
         if self.next_meter:
             self.watch.meter, self.next_meter = self.next_meter, None
+
+    def end_line(self) -> None:
+        """Close the bar if it is full."""
+        if self.watch.lasted == self.watch.meter.bar:
+            self.end_bar(edge=False)
 
     def change(self, name: str, value: str) -> None:
         unit, meter = parse_unit(value), parse_meter(value)
@@ -98,16 +108,18 @@ def read_bars(abc: str, meter: Meter) -> list[list[Bar]]:
     unit = parse_unit(dict(fields).get("L", "")) or meter.default_unit
     voices: dict[str, _Voice] = {}
     current = _Voice(Stopwatch(unit, meter))
-    for found in pieces(lines):
-        if isinstance(found, Token):
-            current.take(found)
-        elif found[0] == "V":
-            name = found[1].split(maxsplit=1)[0] if found[1].split() else ""
-            current = voices.setdefault(name, _Voice(Stopwatch(unit, meter)))
-        else:
-            current.change(*found)
-        if not voices:
-            voices[""] = current
+    for line in lines:
+        for found in pieces([line]):
+            if isinstance(found, Token):
+                current.take(found)
+            elif found[0] == "V":
+                name = found[1].split(maxsplit=1)[0] if found[1].split() else ""
+                current = voices.setdefault(name, _Voice(Stopwatch(unit, meter)))
+            else:
+                current.change(*found)
+            if not voices:
+                voices[""] = current
+        current.end_line()
     for voice in voices.values():
         voice.end_bar(edge=True)
     return [voice.bars for voice in voices.values() if voice.bars]

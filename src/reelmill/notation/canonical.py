@@ -6,61 +6,71 @@ spaces made one. Of several values the first is kept; of M:, L: and Q:, which pl
 
 Keys are written short: ``K:D``, ``K:Em``, ``K:Ador``, and with ``mix``, ``phr``, ``lyd``, ``loc`` likewise
 (``K:E Minor`` becomes ``K:Em``, ``K:D Ionian`` becomes ``K:D``), accidentals after a space (``K:Dmix =c``),
-clefs left out. Meters have no spaces, tempos no quoted words, rhythms (R:) no capitals.
+clefs left out. Meters have no spaces, tempos no quoted words, rhythms (R:) no capitals, text no escapes
+(``Caf\\'e`` becomes ``Café``).
 
 Body: as written, except that
 
+- an order of parts (P:) is written out, and a section between ``|::`` and ``::|`` as often as it is played;
+- octaves of clefs, of K: and of V: are written into the notes (``octaves``);
 - comments, ``%%`` directives, lyrics, symbol lines and every field but K:, M:, L:, V: (and Q: if asked for)
-  go, as lines and inline;
-- quoted text goes unless it is a chord symbol (``"Am7/G"``);
+  go, as lines and inline; the letters of U: become what they stand for;
+- quoted text goes unless it is a chord symbol, which has the name that abc2midi knows (``"Am7/G"``);
 - a line that ends in a backslash is joined with the next;
 - line-break marks (``!``), beam marks (`````), spacers (``y``), decorations with names no player knows
   (``!4!``) and characters that mean nothing where they stand go;
 - one-letter decorations stand right before their note (``T(AB)`` becomes ``(TAB)``), or go;
-- ties between different places of the staff, which can only be slurs, go, and so do ties to rests;
+- ties between different places of the staff, which can only be slurs, go, and so do ties to rests and after
+  grace notes;
 - a part with endings that begins after ``:|`` gets the ``|:`` it lacks: ``A:|B|1c:|2d|]`` becomes
-  ``A:||:B|1c:|2d|]``;
+  ``A:||:B|1c:|2d|]``; a repeat that nothing closes is none;
 - runs of spaces become one, none at the ends of lines; an ending's number follows its bar line directly;
-- ``+CEG+`` of ABC 1.6 becomes ``[CEG]``, ``:]`` becomes ``:|``, the invisible bar line ``[|]`` goes.
+- ``+trill+`` becomes ``!trill!``, ``+CEG+`` of ABC 1.6 ``[CEG]``, ``:]`` ``:|``; the invisible bar
+  line ``[|]`` goes.
 
-The text ends with one newline and has no blank line. Notes and their lengths are never changed; with M: and
-L: among the asked fields the tune sounds as before, apart from a tempo or an order of parts (P:) that was
-left out, and from what a player could not make out before: a decoration out of place, a repeat that nothing
-opens. The form is a fixed point: canonical(canonical(tune)) == canonical(tune).
+The text ends with one newline and has no blank line. Lengths of notes are never changed; with M: and L: among
+the asked fields the tune sounds as before, apart from a tempo that was left out, and from what a player could
+not make out before: a decoration out of place, a repeat that nothing opens. The form is a fixed point:
+canonical(canonical(tune)) == canonical(tune).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from reelmill.notation.chords import chord_symbol
 from reelmill.notation.header import body_field, split_tune
-from reelmill.notation.keys import parse_key
+from reelmill.notation.keys import NO_KEY, names_key, parse_key, sounding_words
 from reelmill.notation.meter import parse_meter, parse_unit, unit_text
-from reelmill.notation.repairs import with_opened_repeats, without_false_ties
+from reelmill.notation.octaves import BeyondMidi, written_octaves
+from reelmill.notation.parts import TooManyParts, written_out
+from reelmill.notation.repairs import (
+    with_closed_repeats,
+    with_opened_repeats,
+    with_plain_repeats,
+    without_false_ties,
+)
+from reelmill.notation.symbols import decoration, user_symbols
+from reelmill.notation.text import accented, typewritten, unescaped
 from reelmill.notation.tokens import Kind, Token, tokenize
 
 LONGEST = 1_000_000
 """Characters; what is longer is no tune, and would only take long to say so."""
 
 _FIRST, _LAST = "XT", "RMLQK"
+_WRITTEN_OUT = "PUV"  # what these fields say stands in the body
+_TEMPO = re.compile(r"(?:(?:C|C?\d+/\d+|C\d*)(?: \d+/\d+)* ?= ?)?\d+(?:\.\d+)?")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 _QUOTED = re.compile(r'"[^"]*"?')
-_CHORD_SYMBOL = re.compile(
-    r"[A-G][#b]?(?:maj|min|dim|aug|sus|add|[mM+0-9#b]){0,6}(?:\([#b]?\d{1,2}\))?(?:/[A-G][#b]?)?"
-)
-# ABC 2.1 section 4.14, without those that only say how to finger.
-_PLAYED = re.compile(
-    r"trill[()]?|(?:lower|upper)?mordent|pralltriller|roll|(?:inverted)?turnx?|arpeggio|>|accent|emphasis|tenuto"
-    r"|(?:inverted)?fermata|wedge|slide|staccato|p{1,4}|m[pf]|f{1,4}|sfz|(?:crescendo|diminuendo|[<>])[()]|segno"
-    r"|coda|D\.[SC]\.|dacoda|dacapo|fine|(?:short|medium|long)phrase|upbow|downbow|open|thumb|snap|breath"
-)
 _SOUNDS = (Kind.NOTE, Kind.REST)
 _BETWEEN_SIGN_AND_SOUND = (Kind.SLUR_OPEN, Kind.TUPLET, Kind.QUOTED, Kind.DECORATION)
 _AFTER_SOUND = (*_SOUNDS, Kind.CHORD_CLOSE, Kind.SLUR_CLOSE, Kind.GRACE_CLOSE, Kind.QUOTED)
 
 _UNBALANCED = {"[": "unbalanced chord brackets", "{": "unbalanced grace note braces"}
 _SPACES = re.compile(" +")
+_BREAKS = "$!*"  # strays that break lines
 
 
 class NotATune(ValueError):
@@ -80,13 +90,21 @@ def canonical(text: str, fields: Sequence[str]) -> str:
         raise NotATune("longer than a million characters")
     if _CONTROL.search(text):
         raise NotATune("control characters")
-    found, lines = split_tune(text)
-    head = _header(found, set(fields))
-    body = _body(lines, set(fields))
-    return "\n".join([*head, *body]) + "\n"
+    found, lines = split_tune(unescaped(text))
+    try:
+        head = _header(found, set(fields))
+        played = written_out(found, lines)
+        if sum(map(len, played)) > LONGEST:
+            raise NotATune("longer than a million characters")
+        body = _body(found, played, set(fields))
+        head["K"], body = written_octaves(found, head["K"], body)
+    except (TooManyParts, BeyondMidi) as error:
+        raise NotATune(str(error)) from None
+    return "\n".join([*(f"{name}:{value}" for name, value in head.items()), *_texts(body)]) + "\n"
 
 
-def _header(found: Iterable[tuple[str, str]], asked: set[str]) -> list[str]:
+def _header(found: Iterable[tuple[str, str]], asked: set[str]) -> dict[str, str]:
+    """The fields that stay in their order, K: last."""
     values: dict[str, str] = {}
     for name, value in found:
         if name == "m":
@@ -97,17 +115,16 @@ def _header(found: Iterable[tuple[str, str]], asked: set[str]) -> list[str]:
         raise NotATune("no K field")
     kept = {name: field_value(name, values[name]) for name in asked | {"K"} if name in values}
     kept["X"] = "1"
-    names = [*_FIRST, *sorted(asked.difference(_FIRST + _LAST)), *_LAST]
-    return [f"{name}:{kept[name]}" for name in names if kept.get(name)]
+    if not names_key(values["K"]):
+        kept["K"] = kept["K"] if kept["K"].startswith(NO_KEY.text) else f"{NO_KEY.text} {kept['K']}".strip()
+    names = [*_FIRST, *sorted(asked.difference(_FIRST + _LAST + _WRITTEN_OUT)), *_LAST]
+    return {name: kept[name] for name in names if kept.get(name)}
 
 
 def field_value(name: str, value: str) -> str:
     """``value`` of a field ``name`` in canonical form, empty if nothing is left of it; raises NotATune."""
     if name == "K":
-        key = parse_key(value)
-        if key is None:
-            raise NotATune("unknown key")
-        return key.text
+        return _key_value(value)
     if name == "M" and value:
         meter = parse_meter(value)
         if meter is None:
@@ -119,16 +136,30 @@ def field_value(name: str, value: str) -> str:
             raise NotATune("malformed unit note length")
         return unit_text(unit)
     if name == "Q":
-        value = _QUOTED.sub(" ", value)
+        value = " ".join(_QUOTED.sub(" ", value).split())
+        return value if _TEMPO.fullmatch(value) else ""
     if name == "R":
         value = value.lower()
     if name == "V":
-        value = value.split(maxsplit=1)[0] if value.split() else ""
-    return " ".join(value.replace("%", " ").split()).rstrip("\\ ")
+        words = _QUOTED.sub(" ", value).split()
+        return " ".join([*words[:1], *sounding_words(words[1:])])
+    return " ".join(accented(value).replace("%", " ").split()).rstrip("\\ ")
 
 
-def _body(lines: Iterable[str], asked: set[str]) -> list[str]:
+def _key_value(value: str) -> str:
+    """A key in canonical form, and behind it the words that move the notes, for ``written_octaves``."""
+    key = parse_key(value)
+    if key is None:
+        raise NotATune("unknown key")
+    named = [replace(key, sounding=()).text] if names_key(value) or key.accidentals or key.explicit else []
+    return " ".join([*named, *key.sounding])
+
+
+def _body(head: Iterable[tuple[str, str]], lines: Sequence[str], asked: set[str]) -> list[list[Token]]:
     kept = {"K", "M", "L", "V"} | ({"Q"} & asked)
+    symbols = user_symbols(
+        value for name, value in [*head, *filter(None, map(body_field, lines))] if name == "U"
+    )
     body: list[list[Token]] = []
     notes = length = strays = 0
     for line in _joined(lines, kept):
@@ -137,19 +168,36 @@ def _body(lines: Iterable[str], asked: set[str]) -> list[str]:
             value = field_value(*found) if found[0] in kept else ""
             body.append([Token(Kind.INLINE, f"{found[0]}:{value}")] if value else [])
         else:
-            tokens = tokenize(line)
-            music = _music(tokens, kept)
+            tokens = tokenize(typewritten(line))
+            music = _music(_with_meanings(tokens, symbols) if symbols else tokens, kept)
             notes += sum(token.kind is Kind.NOTE for token in music)
             length += len(line)
-            strays += sum(token.kind is Kind.STRAY for token in tokens)
+            strays += sum(
+                token.kind is Kind.STRAY and token.text not in symbols and token.text not in _BREAKS
+                for token in tokens
+            )
             body.append(music)
     if strays > 10 and strays > length / 10:
         raise NotATune("prose among the music")
     if not notes:
         raise NotATune("no notes")
-    repaired = with_opened_repeats(without_false_ties(body))
-    texts = (_SPACES.sub(" ", "".join(token.text for token in line)).strip() for line in repaired)
+    return with_opened_repeats(with_closed_repeats(with_plain_repeats(without_false_ties(body))))
+
+
+def _texts(body: Iterable[Iterable[Token]]) -> list[str]:
+    texts = (_SPACES.sub(" ", "".join(token.text for token in line)).strip() for line in body)
     return [text for text in texts if text]
+
+
+def _with_meanings(tokens: Iterable[Token], symbols: Mapping[str, str]) -> Iterator[Token]:
+    """The tokens with what U: fields say instead of their letters."""
+    for token in tokens:
+        if token.kind in (Kind.SIGN, Kind.STRAY) and token.text in symbols:
+            meaning = symbols[token.text]
+            if meaning:
+                yield Token(Kind.QUOTED if meaning[0] == '"' else Kind.DECORATION, meaning)
+        else:
+            yield token
 
 
 def _music(tokens: Iterable[Token], fields: set[str]) -> list[Token]:
@@ -157,41 +205,46 @@ def _music(tokens: Iterable[Token], fields: set[str]) -> list[Token]:
     music: list[Token] = []
     last = Kind.STRAY  # the last kind that stays, spaces and ties apart
     ending_may_follow = False
-    inside = ""  # the bracket that is open
+    inside = ""  # the brackets that are open
+    note, bar, number, space = Kind.NOTE, Kind.BAR, Kind.NUMBER, Kind.SPACE
     for token in tokens:
+        if token.kind is note:  # most are, and they stay as they are wherever they stand
+            music.append(token)
+            last, ending_may_follow = note, False
+            continue
         inside = _bracket(inside, last, token)
-        if token.kind is Kind.NUMBER:
-            if not ending_may_follow or last is not Kind.BAR:
+        if token.kind is number:
+            if not ending_may_follow or last is not bar:
                 continue
-            while music[-1].kind is Kind.SPACE:
+            while music[-1].kind is space:
                 music.pop()
         misplaced = token.kind is Kind.BROKEN and last not in _AFTER_SOUND
-        if misplaced or (token.kind is Kind.SPACE and inside == "["):
+        if misplaced or (token.kind is space and inside.endswith("[")):
             continue
         for piece in _rewritten(token, fields):
             music.append(piece)
             last = last if piece.kind in (Kind.SPACE, Kind.TIE) else piece.kind
         if token.kind not in (Kind.SPACE, Kind.QUOTED):
-            ending_may_follow = token.kind is Kind.BAR
+            ending_may_follow = token.kind is bar
     if inside:
-        raise NotATune(_UNBALANCED[inside])
+        raise NotATune(_UNBALANCED[inside[-1]])
     return _with_signs_in_place(music)
 
 
 def _bracket(inside: str, last: Kind, token: Token) -> str:
+    """The brackets that are open after ``token``: those before it were ``inside``, outermost first."""
     if token.kind in (Kind.CHORD_OPEN, Kind.GRACE_OPEN):
         opened = token.text[0]
-        if inside:
-            # A chord may stand among grace notes, but that is more than players agree on.
+        if inside and inside + opened != "{[":  # chords may stand among grace notes
             raise NotATune(_UNBALANCED[opened])
-        return opened
+        return inside + opened
     if token.kind in (Kind.CHORD_CLOSE, Kind.GRACE_CLOSE):
         opened = "[" if token.kind is Kind.CHORD_CLOSE else "{"
-        if inside != opened or last in (Kind.CHORD_OPEN, Kind.GRACE_OPEN):
+        if not inside.endswith(opened) or last in (Kind.CHORD_OPEN, Kind.GRACE_OPEN):
             raise NotATune(_UNBALANCED[opened])
-        return ""
+        return inside[:-1]
     if inside and token.kind in (Kind.BAR, Kind.ENDING, Kind.INLINE):
-        raise NotATune(_UNBALANCED[inside])
+        raise NotATune(_UNBALANCED[inside[-1]])
     return inside
 
 
@@ -201,26 +254,31 @@ def _rewritten(token: Token, fields: set[str]) -> list[Token]:
     if kind is Kind.SPACE:
         return [Token(kind, " ")] if text.strip("`") else []
     if kind is Kind.QUOTED:
-        chord = text[1:-1].strip()
-        return [Token(kind, f'"{chord}"')] if _CHORD_SYMBOL.fullmatch(chord) else []
+        chord = chord_symbol(text[1:-1])
+        return [Token(kind, f'"{chord}"')] if chord else []
     if kind is Kind.DECORATION:
-        return [token] if _PLAYED.fullmatch(text[1:-1]) else []
+        known = decoration(text[1:-1])
+        return [Token(kind, known)] if known else []
     if kind is Kind.INLINE:
         name, value = text[1], field_value(text[1], text[3:-1]) if text[1] in fields else ""
         return [Token(kind, f"[{name}:{value}]")] if value else []
     if kind is Kind.OLD_CHORD:
-        notes = tokenize(text[1:-1])
+        written, length = text[1:].split("+")
+        notes = tokenize(written)
         right = all(note.kind is Kind.NOTE for note in notes)
-        return [Token(Kind.CHORD_OPEN, "["), *notes, Token(Kind.CHORD_CLOSE, "]")] if right else []
+        return [Token(Kind.CHORD_OPEN, "["), *notes, Token(Kind.CHORD_CLOSE, f"]{length}")] if right else []
     if kind is Kind.BAR:
         return [] if text == "[|]" else [Token(kind, text.replace(":]", ":|"))]
     if kind is Kind.STRAY and text == '"':
         raise NotATune("unclosed quotation mark")
-    return [] if kind in (Kind.STRAY, Kind.SPACER) else [token]
+    return [] if kind in (Kind.STRAY, Kind.SPACER, Kind.UNKNOWN) else [token]
 
 
 def _with_signs_in_place(music: Iterable[Token]) -> list[Token]:
     """With one-letter decorations right before the note they decorate; those that decorate none go."""
+    music = list(music)
+    if not any(token.kind is Kind.SIGN for token in music):
+        return music
     placed: list[Token] = []
     waiting: list[Token] = []
     while_grace: list[Token] = []

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _FIELD = re.compile(r"([A-Za-z+]):(.*)", re.DOTALL)
 _COMMENT = re.compile(r"(?<!\\)%")
+_MARK = "\ufeff"  # of the byte order, which joining files leaves in the middle
 
 
 def split_lines(text: str) -> list[str]:
@@ -28,11 +29,15 @@ def field(line: str) -> tuple[str, str] | None:
 
 def body_field(line: str) -> tuple[str, str] | None:
     """Like ``field``, for a line of a tune's body, where ``G:|`` and ``A::B`` are music."""
-    return None if line.lstrip()[1:3] in (":|", "::") else field(line)
+    return None if line.lstrip()[1:3] in (":|", "::", ":]") else field(line)
 
 
 def starts_tune(line: str) -> bool:
-    """Whether ``line`` is an X: field (and not ``X:|``, rests before a repeat)."""
+    """Whether ``line`` is an X: field (and not ``X:|``, rests before a repeat).
+
+    A byte-order mark before it does not matter.
+    """
+    line = line.lstrip(_MARK)
     return line.startswith("X:") and body_field(line) is not None
 
 
@@ -42,9 +47,11 @@ def tune_lines(abc: str) -> Iterator[str]:
     Ends at the first blank line after the tune began (ABC 2.1, section 2.2.1). Without an X: the tune begins
     at the first line that is not blank.
     """
-    lines = split_lines(abc.removeprefix("\ufeff"))
+    lines = split_lines(abc)
     first = next((index for index, line in enumerate(lines) if starts_tune(line)), 0)
     begun, typeset = False, ""
+    if lines[first].startswith(_MARK):
+        lines[first] = lines[first].lstrip(_MARK)
     for line in lines[first:]:
         directive = line[2:].split(maxsplit=1) if line.startswith("%%") else []
         if typeset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -18,10 +18,14 @@ _MODES = {"": 0, "mix": -1, "dor": -2, "m": -3, "phr": -4, "loc": -5, "lyd": 1} 
 _SAME_MODE = {"maj": "", "ion": "", "min": "m", "aeo": "m"}
 _KEY = re.compile(r"([A-G])([#b]?) *([A-Za-z]*)(.*)")
 _ALTERED = re.compile(r"(\^\^|__|\^|_|=)([A-Ga-g])")
-_SOUNDING = re.compile(r"(?:octave|transpose)=-?\d{1,2}")
-_LOOKS = re.compile(
-    r"(?:clef|middle|stafflines|staffscale|style|name|snm|m)=\S*|treble\S*|bass\S*|alto\d?|tenor|perc"
+_QUOTED = re.compile(r'"[^"]*"?')
+_NUMBERED = re.compile(r"(octave|transpose|t)=([+-]?\d{1,2})")
+_CLEF = re.compile(
+    r"(?:clef=)?(?:(?:treble|bass|alto|tenor|baritone|soprano|mezzosoprano|perc|none)\d?|[GFC]\d?)"
+    r"(?:([+-])8|[\^_]8)?|clef=\S*",
+    re.IGNORECASE,
 )
+_ONLY_WORDS = re.compile(r"exp$|[a-z]+=|[\^_=]")
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ class Key:
     """A key. ``tonic`` is ``F#``, ``Bb`` …, or ``none`` or ``HP`` (Highland pipes), which have no mode.
 
     ``mode`` is empty (major), ``m``, ``dor``, ``phr``, ``lyd``, ``mix`` or ``loc``. ``accidentals`` (``^f``)
-    change the signature; with ``explicit`` they are all there is of it. ``sounding`` keeps ``octave=`` and
-    ``transpose=``.
+    change the signature; with ``explicit`` they are all there is of it. ``sounding`` keeps ``octave=`` (which
+    clefs such as ``treble-8`` are, too) and ``transpose=``.
     """
 
     tonic: str
@@ -43,7 +47,8 @@ class Key:
     def text(self) -> str:
         """The key as canonical ABC has it: ``D``, ``Em``, ``Ador``, ``Dmix =c``."""
         explicit = ("exp",) if self.explicit else ()
-        return " ".join((self.tonic + self.mode, *explicit, *self.accidentals, *self.sounding))
+        sounding = (word for word in self.sounding if word != "octave=0")
+        return " ".join((self.tonic + self.mode, *explicit, *self.accidentals, *sounding))
 
     @property
     def fifths(self) -> int:
@@ -83,39 +88,66 @@ def key_with(fifths: int, mode: str) -> Key:
 def parse_key(value: str) -> Key | None:
     """The key in ``value``; None if it is not one, or has more than seven sharps or flats.
 
-    Long names are understood (``E Minor``, ``Ddorian``); what only changes the look (clefs) is left out. As
-    in ABC 2.1, capitals of the mode do not matter, so ``EM`` is E minor.
+    Long names are understood (``E Minor``, ``Ddorian``). What only changes the look (clefs) is left out, and
+    so are words that mean nothing. As in ABC 2.1, capitals of the mode do not matter, so ``EM`` is E minor.
+    A value that names no key (``clef=bass``: see ``names_key``) is that of no key.
     """
-    words = value.split()
-    if not words or words[0].lower() == "none":
+    words = _QUOTED.sub(" ", value).split()
+    if not names_key(value):
+        return _with_words(NO_KEY, words)
+    if words[0].lower() == "none":
         return _with_words(NO_KEY, words[1:])
     if words[0] in ("HP", "Hp"):
         return _with_words(Key("HP"), words[1:])
     match = _KEY.fullmatch(" ".join(words))
     if not match:
         return None
+    attached = _KEY.fullmatch(words[0])
     mode = match[3].lower()[:3]
     mode = _SAME_MODE.get(mode, mode)
     if mode in _MODES:
         rest = match[4]
-    else:  # no mode, but the first of the words after the tonic
+    elif attached and attached[3]:
+        return None  # no mode, but no word of its own either
+    else:
         mode, rest = "", match[3] + match[4]
     key = _with_words(Key(match[1] + match[2], mode), rest.split())
     return key if key is not None and abs(key.fifths) <= 7 else None
 
 
+def names_key(value: str) -> bool:
+    """Whether the value of a K: field names a key, or else only a clef, accidentals or the like."""
+    words = _QUOTED.sub(" ", value).split()
+    if not words or words[0].lower() == "none":
+        return bool(words)
+    return not (_ONLY_WORDS.match(words[0]) or (_CLEF.fullmatch(words[0]) and len(words[0]) > 2))
+
+
+def sounding_words(words: Iterable[str]) -> tuple[str, ...]:
+    """The words of a K: or V: field that move the notes: ``octave=-1``, ``transpose=2``, in this order.
+
+    A clef of an octave lower (``treble-8``, ``clef=bass-8``) is ``octave=-1``, another clef ``octave=0``
+    (ABC 2.1 section 4.6). An ``octave=`` of its own wins over the clef's.
+    """
+    moved: dict[str, int] = {}
+    for word in words:
+        number = _NUMBERED.fullmatch(word)
+        clef = _CLEF.fullmatch(word)
+        if number:
+            moved["octave" if number[1] == "octave" else "transpose"] = int(number[2])
+        elif clef and (len(word) > 2 or clef[1]):
+            moved.setdefault("octave", {"+": 1, "-": -1}.get(clef[1] or "", 0))
+    return tuple(f"{name}={moved[name]}" for name in ("octave", "transpose") if name in moved)
+
+
 def _with_words(key: Key, words: list[str]) -> Key | None:
-    explicit, accidentals, sounding = False, [], []
+    explicit, accidentals = False, []
     for word in words:
         altered = _ALTERED.findall(word)
         if altered and "".join(a + b for a, b in altered) == word:
             accidentals += [accidental + letter.lower() for accidental, letter in altered]
         elif word == "exp":
             explicit = True
-        elif _SOUNDING.fullmatch(word):
-            sounding.append(word)
-        elif not _LOOKS.fullmatch(word):
-            return None
-    if len(accidentals) > 7 or len(sounding) > 2:
+    if len(accidentals) > 7:
         return None
-    return Key(key.tonic, key.mode, explicit, tuple(accidentals), tuple(sounding))
+    return Key(key.tonic, key.mode, explicit, tuple(accidentals), sounding_words(words))

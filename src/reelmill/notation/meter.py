@@ -58,8 +58,8 @@ def parse_unit(value: str) -> Fraction | None:
 
 
 def unit_text(unit: Fraction) -> str:
-    """``unit`` as the value of an L: field."""
-    return str(unit)
+    """``unit`` as the value of an L: field: ``1/8``, and ``1/1``, for players want the stroke."""
+    return f"{unit.numerator}/{unit.denominator}"
 
 
 def _is_power_of_two(number: int) -> bool:

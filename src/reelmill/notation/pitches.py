@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from reelmill.notation.header import split_tune
-from reelmill.notation.keys import ALTERATIONS, NO_KEY, SEMITONES, Key, parse_key
+from reelmill.notation.keys import ALTERATIONS, NO_KEY, SEMITONES, Key, names_key, parse_key
 from reelmill.notation.tokens import Kind, note_parts, pieces
 
 MIDDLE_C = 60  # MIDI
+# Read once: the members of an enumeration are looked up slowly.
+_NOTE, _REST, _TIE, _BAR = Kind.NOTE, Kind.REST, Kind.TIE, Kind.BAR
+_CHORD_OPEN, _CHORD_CLOSE = Kind.CHORD_OPEN, Kind.CHORD_CLOSE
+_GRACE_OPEN, _GRACE_CLOSE = Kind.GRACE_OPEN, Kind.GRACE_CLOSE
 
 
 def octave(letter: str, marks: str) -> int:
@@ -29,12 +34,23 @@ class Accidentals:
 
     def pitch(self, note: str) -> int:
         """The MIDI pitch of a note token's text, which may set an accidental for the rest of the bar."""
-        accidental, letter, marks, _ = note_parts(note)
-        name = letter.upper()
-        if accidental:
-            self._in_bar[name] = ALTERATIONS[accidental]
-        alteration = self._in_bar.get(name, self.key.signature[name])
-        return MIDDLE_C + 12 * octave(letter, marks) + SEMITONES[name] + alteration
+        name, alteration, natural = _written(note)
+        if alteration is not None:
+            self._in_bar[name] = alteration
+        elif name in self._in_bar:
+            alteration = self._in_bar[name]
+        else:
+            alteration = self.key.signature[name]
+        return natural + alteration
+
+
+@lru_cache(maxsize=1 << 14)
+def _written(note: str) -> tuple[str, int | None, int]:
+    """(the letter as a capital, the accidental in semitones if any, the MIDI pitch without accidentals)."""
+    accidental, letter, marks, _ = note_parts(note)
+    name = letter.upper()
+    natural = MIDDLE_C + 12 * octave(letter, marks) + SEMITONES[name]
+    return name, ALTERATIONS[accidental] if accidental else None, natural
 
 
 def melody(abc: str) -> Iterator[int]:
@@ -44,28 +60,35 @@ def melody(abc: str) -> Iterator[int]:
     """
     fields, lines = split_tune(abc)
     state = Accidentals(parse_key(dict(fields).get("K", "")) or NO_KEY)
-    bracket, together = "", list[int]()
+    in_chord, together = False, list[int]()
+    in_grace = False
     previous, tied = None, False
     for piece in pieces(lines):
         if isinstance(piece, tuple):
             name, value = piece
-            state.key = (parse_key(value) if name == "K" else None) or state.key
+            if name == "K" and names_key(value):
+                state.key = parse_key(value) or state.key
             continue
-        if piece.kind is Kind.BAR:
-            state.new_bar()
-        elif piece.kind in (Kind.CHORD_OPEN, Kind.GRACE_OPEN):
-            bracket, together = piece.text[0], []
-        elif piece.kind is Kind.GRACE_CLOSE:
-            bracket, together = "", []
-        elif piece.kind is Kind.NOTE:
+        kind = piece.kind
+        if kind is _NOTE:
             together.append(state.pitch(piece.text))
-        elif piece.kind is Kind.TIE:
+        elif kind is _BAR:
+            state.new_bar()
+        elif kind is _GRACE_OPEN:
+            in_grace = True
+        elif kind is _GRACE_CLOSE:
+            in_grace, together = False, []
+        elif kind is _CHORD_OPEN:
+            in_chord, together = True, []
+        elif kind is _TIE:
             tied = True
-        elif piece.kind is Kind.REST:
+        elif kind is _REST:
             previous = None
-        if together and (piece.kind is Kind.CHORD_CLOSE or (piece.kind is Kind.NOTE and not bracket)):
+        if kind is _CHORD_CLOSE:
+            in_chord = False
+        if together and not in_grace and not in_chord and kind in (_CHORD_CLOSE, _NOTE):
             pitch = max(together)
             if not (tied and pitch == previous):
                 yield pitch
             previous, tied = pitch, False
-            bracket, together = "", []
+            together = []

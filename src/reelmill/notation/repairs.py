@@ -1,34 +1,45 @@
-"""Two slips of transcribers that players call errors, repaired without a change to what is meant.
+"""What players misread in repeats and ties, written so that they play what is meant.
 
-Both functions take and return the lines of a body as lists of tokens.
+All functions take and return the lines of a body as lists of tokens.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from reelmill.notation.tokens import Kind, Token, note_parts
 
 Lines = list[list[Token]]
+_OPENS = re.compile(r"\|+:{2,8}")
+_CLOSES = re.compile(r":{2,8}\|+\]?")
 
 
 def without_false_ties(lines: Lines) -> Lines:
-    """``lines`` without ties from one note to another at a different place of the staff, or to a rest.
+    """``lines`` without ties from one note to another at a different place of the staff, or to a rest,
+    and without those that follow grace notes.
 
     In old books a hyphen often stands for a slur. Ties beside chords stay: they may tie one of the notes.
     """
+    if not _has(lines, Kind.TIE):
+        return lines
     false: set[int] = set()  # the identities of tokens
     waiting: list[Token] = []  # ties since the last sound
     last = ""  # place of the last note, empty if it was none
-    bracket = ""
+    bracket, after_grace = "", False
     for token in _in_order(lines):
         kind = token.kind
+        if kind is Kind.GRACE_CLOSE:
+            bracket, after_grace = "", True
+            continue
+        if bracket == "{":
+            continue
+        if kind is Kind.TIE and after_grace:
+            false.add(id(token))
+            continue
+        after_grace = False
         if kind is Kind.CHORD_OPEN or kind is Kind.GRACE_OPEN:
             bracket = token.text[0]
-        elif kind is Kind.GRACE_CLOSE:
-            bracket = ""
-        elif bracket == "{":
-            continue
         elif kind is Kind.TIE:
             waiting.append(token)
         elif kind is Kind.CHORD_CLOSE or kind is Kind.OVERLAY or _changes_voice(token):
@@ -41,11 +52,74 @@ def without_false_ties(lines: Lines) -> Lines:
     return [[token for token in line if id(token) not in false] for line in lines]
 
 
+def with_plain_repeats(lines: Lines) -> Lines:
+    """``lines`` without signs of more than one repeat, such as ``|::`` and ``::|``.
+
+    A section between two such signs is played once more for each colon behind the first (ABC 2.1 section
+    4.8): it is written once more for each. Where only one of the two is there, or endings or fields stand
+    between them, players repeat once, and so it stays.
+    """
+    lines = [_with_joined_bar_lines(line) for line in lines]
+    if not any(token.kind is Kind.BAR and "::" in token.text for token in _in_order(lines)):
+        return lines
+    plain: Lines = []
+    section: list[Token] | None = None  # since the sign that opened it
+    times = 0
+    for line in lines:
+        written: list[Token] = []
+        for token in line:
+            opens, closes = _repeats(token, _OPENS), _repeats(token, _CLOSES)
+            if opens:
+                section, times = [], opens
+                written.append(Token(Kind.BAR, "|:"))
+            elif closes:
+                written.append(Token(Kind.BAR, ":|"))
+                for _ in range(min(times, closes) - 1 if section else 0):
+                    written += [*map(_copy, section or ()), Token(Kind.BAR, "|")]
+                section = None
+            else:
+                written.append(token)
+                if _ends_section(token):
+                    section = None
+                elif section is not None:
+                    section.append(token)
+        if section:
+            section.append(Token(Kind.SPACE, " "))
+        plain.append(written)
+    return plain
+
+
+def _with_joined_bar_lines(line: list[Token]) -> list[Token]:
+    """``line`` with bar lines as one between which nothing is left."""
+    joined: list[Token] = []
+    for token in line:
+        if token.kind is Kind.BAR and joined and joined[-1].kind is Kind.BAR:
+            token = Token(Kind.BAR, joined.pop().text + token.text)
+        joined.append(token)
+    return joined
+
+
+def _repeats(token: Token, sign: re.Pattern[str]) -> int:
+    return token.text.count(":") if token.kind is Kind.BAR and sign.fullmatch(token.text) else 0
+
+
+def _ends_section(token: Token) -> bool:
+    if token.kind is Kind.BAR:
+        return ":" in token.text
+    return token.kind in (Kind.ENDING, Kind.NUMBER, Kind.INLINE)
+
+
+def _copy(token: Token) -> Token:
+    return Token(token.kind, token.text)
+
+
 def with_opened_repeats(lines: Lines) -> Lines:
     """``lines`` with ``|:`` where a part with a first ending begins after ``:|`` and none opens its repeat.
 
     Players that do not open it for themselves lose the repeat.
     """
+    if not _has(lines, Kind.ENDING, Kind.NUMBER):
+        return lines
     unopened: set[int] = set()  # the identities of the first tokens of such parts
     closed = False  # whether the last repeat sign was a ``:|``
     start: Token | None = None  # the first token of the part after it
@@ -65,6 +139,30 @@ def with_opened_repeats(lines: Lines) -> Lines:
     return [
         [new for old in line for new in ([opening, old] if id(old) in unopened else [old])] for line in lines
     ]
+
+
+def with_closed_repeats(lines: Lines) -> Lines:
+    """``lines`` without ``|:`` at the end of a tune that nothing closes: players say that its end is missing.
+
+    They play that part once, so a ``::`` there is a ``:|``. Where there are voices, nothing changes.
+    """
+    plain: dict[int, Token] = {}  # by the identities of tokens
+    for token in (token for line in reversed(lines) for token in reversed(line)):
+        if token.kind is Kind.ENDING or token.kind is Kind.NUMBER:
+            break
+        if token.kind is Kind.BAR and ":" in token.text:
+            closes = token.text[0] == ":"
+            if token.text[-1] == ":":
+                plain[id(token)] = Token(Kind.BAR, ":|" if closes else "|")
+            if closes or token.text[-1] != ":":
+                break
+    if not plain or any(map(_changes_voice, _in_order(lines))):
+        return lines
+    return [[plain.get(id(token), token) for token in line] for line in lines]
+
+
+def _has(lines: Lines, *kinds: Kind) -> bool:
+    return any(token.kind in kinds for line in lines for token in line)
 
 
 def _changes_voice(token: Token) -> bool:

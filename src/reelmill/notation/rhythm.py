@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 
 from reelmill.notation.meter import Meter
 from reelmill.notation.tokens import Kind, Token, length_factor, note_parts
 
+# Read once: the members of an enumeration are looked up slowly, and ``take`` is called for every token.
+_NOTE, _REST, _CHORD_OPEN, _CHORD_CLOSE = Kind.NOTE, Kind.REST, Kind.CHORD_OPEN, Kind.CHORD_CLOSE
+_GRACE_OPEN, _GRACE_CLOSE, _TUPLET, _BROKEN, _OVERLAY, _SPACE = (
+    Kind.GRACE_OPEN, Kind.GRACE_CLOSE, Kind.TUPLET, Kind.BROKEN, Kind.OVERLAY, Kind.SPACE,
+)  # fmt: skip
+_ZERO, _ONE = Fraction(0), Fraction(1)
 _IN_THE_TIME_OF = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}  # the q of (p; for 5, 7 and 9 it depends on the meter
 
 
@@ -20,16 +27,16 @@ class Stopwatch:
 
     def restart(self) -> None:
         """Begin a new bar."""
-        self._longest = Fraction(0)  # whole notes, of the voices overlaid so far
+        self._longest = _ZERO  # whole notes, of the voices overlaid so far
         self._before: Fraction | int = 0  # whole notes, before the unit note length changed
         # From here on in unit note lengths.
         self._units: Fraction | int = 0
         self._previous: Fraction | int = 0  # what the last note lasts; in ``_units`` already
         self._previous_written: Fraction | int = 0
         self._broken = ""
-        self._tuplet_factor, self._tuplet_left = Fraction(1), 0
+        self._tuplet_factor, self._tuplet_left = _ONE, 0
         self._chord: Fraction | int = 0
-        self._within = ""
+        self._within_chord = self._grace = False
 
     @property
     def unit(self) -> Fraction:
@@ -45,40 +52,48 @@ class Stopwatch:
     @property
     def lasted(self) -> Fraction:
         """Whole notes that the tokens since ``restart`` last; of overlaid voices, the longest."""
-        return max(self._longest, self._before + self._units * self._unit)
+        if not self._units and not self._before:
+            return self._longest
+        lasted = self._units * self._unit
+        if self._before:
+            lasted += self._before
+        return max(self._longest, lasted) if self._longest else lasted
 
     def take(self, token: Token) -> None:
         """Add what ``token``, the next of the bar, lasts."""
         kind = token.kind
-        if kind is Kind.NOTE or kind is Kind.REST:
-            if self._within == "grace":
+        if kind is _SPACE:
+            return
+        if kind is _NOTE or kind is _REST:
+            if self._grace:
                 return
             length = self._written_length(token)
-            if self._within != "chord":
+            if not self._within_chord:
                 self._sound(length)
             elif not self._chord:  # a chord lasts as long as its first note
                 self._chord = length
-        elif kind is Kind.CHORD_OPEN:
-            self._within, self._chord = "chord", 0
-        elif kind is Kind.CHORD_CLOSE:
-            self._within = ""
-            self._sound(self._chord * length_factor(token.text[1:]))
-        elif kind is Kind.GRACE_OPEN:
-            self._within = "grace"
-        elif kind is Kind.GRACE_CLOSE:
-            self._within = ""
-        elif kind is Kind.TUPLET:
+        elif kind is _CHORD_OPEN:
+            self._within_chord, self._chord = True, 0
+        elif kind is _CHORD_CLOSE:
+            self._within_chord = False
+            if not self._grace:
+                self._sound(self._chord * length_factor(token.text[1:]))
+        elif kind is _GRACE_OPEN:
+            self._grace = True
+        elif kind is _GRACE_CLOSE:
+            self._grace = False
+        elif kind is _TUPLET:
             self._start_tuplet(token.text)
-        elif kind is Kind.BROKEN:
+        elif kind is _BROKEN:
             self._broken = token.text
-        elif kind is Kind.OVERLAY:
+        elif kind is _OVERLAY:
             longest = self.lasted
             self.restart()
             self._longest = longest
 
     def _written_length(self, token: Token) -> Fraction | int:
-        if token.kind is Kind.NOTE:
-            return length_factor(note_parts(token.text)[3])
+        if token.kind is _NOTE:
+            return _note_length(token.text)
         if token.text[0] in "ZX":  # whole bars of rest: however many, they count as one right bar
             return (self.meter.bar or 0) / self._unit
         return length_factor(token.text[1:])
@@ -101,3 +116,8 @@ class Stopwatch:
         notes = numbers[0]
         time = numbers[1] or _IN_THE_TIME_OF.get(notes) or (3 if self.meter.compound else 2)
         self._tuplet_factor, self._tuplet_left = Fraction(time, notes), numbers[2] or notes
+
+
+@lru_cache(maxsize=1 << 14)
+def _note_length(text: str) -> Fraction | int:
+    return length_factor(note_parts(text)[3])

@@ -7,13 +7,14 @@ no meaning where it stands becomes a ``STRAY`` token of one character.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 from functools import lru_cache
 
 from reelmill.notation.header import body_field
+from reelmill.notation.symbols import PLUS_NAMES
 
 
 class Kind(Enum):
@@ -21,15 +22,16 @@ class Kind(Enum):
 
     INLINE = "inline"  # [M:6/8]
     QUOTED = "quoted"  # "Am", "^slowly"
-    DECORATION = "decoration"  # !trill!
+    DECORATION = "decoration"  # !trill!, +trill+
     BAR = "bar"  # |, |:, :|, ::, |], [|
     ENDING = "ending"  # [1
     NUMBER = "number"  # the 1 of |1
-    TUPLET = "tuplet"  # (3, (3:2:3
+    TUPLET = "tuplet"  # (3, (3:2:3, (10:8:10
     NOTE = "note"  # ^c'3/2
     REST = "rest"  # z2, x, Z4
     SPACER = "spacer"  # y
     OLD_CHORD = "old_chord"  # +CEG+, ABC 1.6
+    UNKNOWN = "unknown"  # +salve+, between plus signs and no notes
     BROKEN = "broken"  # >, <<
     TIE = "tie"  # -
     SLUR_OPEN = "slur_open"
@@ -46,25 +48,28 @@ class Kind(Enum):
 
 _LENGTH = r"\d{0,4}(?:/{1,6}\d{0,3})?"  # short denominators keep sums of lengths short
 _PITCH = r"(?:\^\^|__|\^|_|=)?[A-Ga-g][,']{0,6}"
+# What people write between exclamation marks with spaces.
+_JUMP = r"(?:[Dd]\.?\ ?[CcSs]\.?|[Dd]a\ [Cc]apo|[Dd]al\ [Ss]egno|(?:[Tt]o|[Aa]l)\ [Cc]oda|[Ff]ine)"
 _TOKEN = re.compile(
     rf"""
       (?P<space>[\s`]+)
     | (?P<note>{_PITCH}{_LENGTH})
     | (?P<bar>(?:\[(?=\|)|\.(?=\|))?(?:\||::)[|:]*\]?|:\|[|:]*\]?|:+\])
-    | (?P<tuplet>\([2-9](?::\d?(?::\d{{0,2}})?)?)
+    | (?P<tuplet>\((?:[2-9]|[1-9]\d?(?=:))(?::\d{{0,2}}(?::\d{{0,2}})?)?)
     | (?P<slur_open>\.?\((?![2-9]))
     | (?P<slur_close>\))
     | (?P<rest>[zxZX]{_LENGTH})
     | (?P<broken>>{{1,3}}|<{{1,3}})
     | (?P<quoted>"[^"]*")
-    | (?P<inline>\[[A-Za-z]:[^\]]{{0,100}}\])
+    | (?P<inline>\[[A-Za-z]:(?:[^\]]{{0,100}}|[^\[\]]*)\])
     | (?P<ending>\[\d{{1,2}}(?:[,-]\d{{1,2}}){{0,8}})
     | (?P<chord_open>\[)
     | (?P<chord_close>\]{_LENGTH})
     | (?P<grace_open>\{{/?)
     | (?P<grace_close>\}})
-    | (?P<decoration>![^!\s|"]{{1,20}}!)
-    | (?P<old_chord>\+(?:[A-G]|[a-g]|[\d/,'^_=]){{2,30}}\+)
+    | (?P<decoration>![^!\s|"]{{1,40}}!|!{_JUMP}[^!|"]{{0,30}}!|\+{PLUS_NAMES}\+)
+    | (?P<old_chord>\+(?:[A-G]|[a-g]|[\d/,'^_=]){{2,30}}\+{_LENGTH})
+    | (?P<unknown>\+[A-Za-z.<>()-]{{2,30}}\+)
     | (?P<tie>\.?-)
     | (?P<overlay>&)
     | (?P<number>\d{{1,2}}(?:[,-]\d{{1,2}}){{0,8}})
@@ -85,6 +90,7 @@ class Token:
     text: str
 
 
+_LONGEST_KEPT = 1000  # characters of a line
 _KINDS: dict[str | None, Kind] = {kind.value: kind for kind in Kind}
 
 
@@ -93,20 +99,32 @@ def tokenize(line: str) -> list[Token]:
     return [Token(_KINDS[match.lastgroup], match[0]) for match in _TOKEN.finditer(line)]
 
 
+def read_tokens(line: str) -> Sequence[Token]:
+    """The tokens of a line, for those who change none: who reads one line after another reads it once."""
+    return _tokens(line) if len(line) <= _LONGEST_KEPT else tokenize(line)
+
+
+@lru_cache(maxsize=256)
+def _tokens(line: str) -> tuple[Token, ...]:
+    return tuple(tokenize(line))
+
+
 def pieces(lines: Iterable[str]) -> Iterator[Token | tuple[str, str]]:
     """Tokens of music, and (name, value) of fields, inline or not, in the order of the body ``lines``."""
+    inline, number, bar = Kind.INLINE, Kind.NUMBER, Kind.BAR
     for line in lines:
         found = body_field(line)
         if found:
             yield found
             continue
-        last = Kind.STRAY
-        for token in tokenize(line):
-            if token.kind is Kind.INLINE:
+        last = inline
+        for token in read_tokens(line):
+            kind = token.kind
+            if kind is inline:
                 yield token.text[1], token.text[3:-1].strip()
-            elif token.kind is not Kind.NUMBER or last is Kind.BAR:
+            elif kind is not number or last is bar:
                 yield token
-            last = token.kind
+            last = kind
 
 
 @lru_cache(maxsize=1 << 14)

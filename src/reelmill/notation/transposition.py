@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 
 from reelmill.notation.canonical import NotATune
 from reelmill.notation.header import body_field, split_tune
-from reelmill.notation.keys import ACCIDENTALS, ALTERATIONS, LETTERS, SEMITONES, Key, key_with, parse_key
+from reelmill.notation.keys import (
+    ACCIDENTALS,
+    ALTERATIONS,
+    LETTERS,
+    SEMITONES,
+    Key,
+    key_with,
+    names_key,
+    parse_key,
+)
 from reelmill.notation.pitches import MIDDLE_C, octave
 from reelmill.notation.tokens import Kind, Token, note_parts, tokenize
 
@@ -65,7 +74,7 @@ def _moved(
         yield f"{name}:{value}"
     for line in lines:
         found = body_field(line)
-        if found and found[0] == "K":
+        if found and found[0] == "K" and names_key(found[1]):
             shift = _shift(found[1], semitones, spelling)
             yield f"K:{shift.new.text}"
         elif found or shift is None:
@@ -73,7 +82,7 @@ def _moved(
         else:
             moved = []
             for token in tokenize(line):
-                if token.kind is Kind.INLINE and token.text[1] == "K":
+                if token.kind is Kind.INLINE and token.text[1] == "K" and names_key(token.text[3:-1]):
                     shift = _shift(token.text[3:-1], semitones, spelling)
                     moved.append(f"[K:{shift.new.text}]")
                 else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reelmill.notation.header import body_field, split_lines, split_tune
 from reelmill.notation.keys import parse_key
 from reelmill.notation.meter import parse_meter, parse_unit
-from reelmill.notation.tokens import Kind, tokenize
+from reelmill.notation.tokens import Kind, read_tokens
 
 
 def headers_problem(abc: str) -> str:
@@ -34,7 +34,9 @@ def headers_problem(abc: str) -> str:
         return "malformed meter"
     if values.get("L") and parse_unit(values["L"]) is None:
         return "malformed unit note length"
-    if not any(token.kind is Kind.NOTE for line in body if not body_field(line) for token in tokenize(line)):
+    if not any(
+        token.kind is Kind.NOTE for line in body if not body_field(line) for token in read_tokens(line)
+    ):
         return "no notes"
     return ""
 

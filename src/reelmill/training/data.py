@@ -65,7 +65,7 @@ def _prepared(
     with durable.scratch(place) as scratch:
         train = corpus.tunes["train"].select_columns(["text"])
         if config.training.transpose:
-            train = transposed_copies(train, scratch / "copies.arrow", config.corpus.num_proc)
+            train = transposed_copies(train, scratch / "copies.arrow", config.corpus.processes(len(train)))
         if checkpoint is None:
             texts = (text for copies in _copies(train) for text in copies)
             vocabulary = _new_vocabulary(config, Vocabulary.from_texts(texts))

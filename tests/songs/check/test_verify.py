@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from reelmill.cluster.progress import progress
+from reelmill.cluster.node.progress import progress
 from reelmill.songs.check import verify as verify_module
 from reelmill.songs.check.examine import FILE, forget
 from reelmill.songs.check.verify import Verification, verify

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from reelmill import durable
-from reelmill.cluster.requeue import journal, read_journal
+from reelmill.cluster.cancelling import GO_ON, was_cancelled
+from reelmill.cluster.node.requeue import journal, read_journal
+from reelmill.cluster.submission import submissions
 from reelmill.config import Config
-from reelmill.errors import RequestError
+from reelmill.errors import CancelledError, RequestError
 from reelmill.songs.store.plan import plan_path, read_plan, require_equal
 
 _NOTE = "planned.json"
@@ -40,6 +42,9 @@ def planned_by(job_file: Path, run: Path, directory: Path) -> dict[str, Any]:
         return facts
     events = read_journal(journal(job_file, ""))
     if not events:
+        trained = next((item for item in reversed(submissions(run)) if item["stage"] == "train"), None)
+        if trained and was_cancelled(trained):
+            raise CancelledError(f"{directory}: the training of {run} was cancelled; {GO_ON}")
         reason = f"planning never started, since training did not end well; see `reelmill status {run}`"
     elif events[-1]["reason"]:
         reason = f"planning ended: {events[-1]['reason']}; see {job_file.parent}"

@@ -7,28 +7,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reelmill.cluster import queue
-from reelmill.cluster.disks import disk_problem, disks_here
-from reelmill.cluster.qos import qos_problems
+from reelmill.cluster.preflight.disks import disk_problem, disks_here
 from reelmill.cluster.queue import Node, Partition
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.errors import RequestError
 
 
-def refuse_impossible(settings: ClusterSettings, directory: Path, jobs: int = 1) -> None:
-    """Ask Slurm what it has; RequestError naming every key that asks for more, or the disk nodes do not
-    see. ``jobs`` jobs, or elements of an array, are to be queued with these settings.
-    """
-    problems = problems_now(settings, jobs)
+def refuse_impossible(settings: ClusterSettings, directory: Path) -> None:
+    """Ask Slurm what it has; RequestError names keys that ask for more, or a disk that nodes do not see."""
+    refuse_percent(directory)
+    problems = problems_now(settings)
     unseen = disk_problem(directory, settings.shared_disks, disks_here())
     if problems or unseen:
         raise RequestError("\n".join([*problems, *([unseen] if unseen else [])]))
 
 
-def problems_now(settings: ClusterSettings, jobs: int = 1) -> list[str]:
-    """One line for each setting that this cluster's partition or QOS does not allow; it is asked."""
-    partitions = queue.partitions()
-    problems = request_problems(settings, partitions, queue.nodes())
-    return problems or qos_problems(settings, chosen_partition(settings, partitions).name, jobs)
+def refuse_percent(directory: Path) -> None:
+    """RequestError if Slurm would read part of a log's path as the number or the name of a job."""
+    if "%" in str(directory.absolute()):
+        raise RequestError(
+            f"{directory}: the path {directory.absolute()} holds '%', which Slurm replaces in paths of logs "
+            "(%a, %j, %x …): choose another name"
+        )
+
+
+def problems_now(settings: ClusterSettings) -> list[str]:
+    """One line for each setting that this cluster's partition does not allow; it is asked."""
+    return request_problems(settings, queue.partitions(), queue.nodes())
 
 
 def request_problems(

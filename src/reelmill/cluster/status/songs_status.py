@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reelmill import durable
-from reelmill.cluster.job_status import Jobs, describe_jobs, duration, jobs_of
+from reelmill.cluster.status.job_status import Jobs, describe_jobs, duration, jobs_of
 from reelmill.cluster.submission import JOB, submissions
 from reelmill.errors import DamagedError
 from reelmill.songs.results.throughput import songs_per_second
@@ -64,7 +64,7 @@ class SongsStatus:
         if self.missing:
             gone = f", {len(self.stale)} of them begun by tasks that are gone" if self.stale else ""
             lines.append(f"missing: {len(self.missing):,} shards in nobody's hands{gone}")
-            if not self.running and not any(job.queued for job in self.jobs.jobs):
+            if not self.running and not self.jobs.more_to_come:
                 lines.append(f"if no task is starting, `reelmill generate {self.directory}` makes them")
         if self.damaged:
             lines.append(

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from reelmill.audio.settings import AudioSettings
-from reelmill.cluster import queue, task
+from reelmill.cluster import queue
 from reelmill.cluster.cancelling import cancel
-from reelmill.cluster.doctor import PACKAGES, Finding, abc2midi, import_problem, soundfont
-from reelmill.cluster.judgement import judge
+from reelmill.cluster.node import task
+from reelmill.cluster.preflight.judgement import judge
+from reelmill.cluster.preflight.machine import PACKAGES, Finding, abc2midi, import_problem, soundfont
 from reelmill.cluster.settings import ClusterSettings, Stage
 from reelmill.cluster.submission import Request, Submission, submit
 from reelmill.config import parse
@@ -43,12 +44,14 @@ class ProbeJob(task.Job):
         seen: dict[str, Any] = {"host": os.uname().nodename, "python": sys.executable, "tools": []}
         seen["imports"] = [f"{name} ({why})" for name in PACKAGES if (why := import_problem(name))]
         seen["gpus"] = _gpus()
+        seen["processors"], seen["node"] = len(os.sched_getaffinity(0)), os.cpu_count() or 1
         if not seen["imports"]:
             seen["tools"] = [asdict(abc2midi()), asdict(soundfont(audio))]
         _write(place, rank, seen)  # once before they meet: a task may hang or die there
         if not seen["imports"] and int(os.environ["WORLD_SIZE"]) > 1:
-            seen["meeting"] = _meeting(seen["gpus"] > 0)
-            _write(place, rank, seen)
+            for backend in ["gloo", *(["nccl"] if seen["gpus"] else [])]:  # training speaks both
+                seen[backend] = _meeting(backend)
+                _write(place, rank, seen)
         return True
 
 
@@ -140,7 +143,7 @@ def probe(
 
 
 def _send(asked: ClusterSettings, directory: Path, facts: dict[str, Any]) -> Submission | RequestError:
-    request = Request("doctor", directory, facts, lambda job_file, _share: ProbeJob(job_file))
+    request = Request("doctor", directory, facts, make=ProbeJob)
     # Whether nodes see it is what is to be found out.
     seen = dataclasses.replace(asked, shared_disks=[*asked.shared_disks, str(directory)])
     try:
@@ -183,7 +186,7 @@ def _await(
     job = sent.jobs[0]
     started = False
     while True:
-        found = queue.queued([job])
+        found = [item for item in queue.listed(()) if item.number == job]
         started = started or any(item.state != "PENDING" for item in found) or any(_reports(sent.folder))
         if not found:
             yield from judge(_reports(sent.folder), _log(sent.folder), asked, place)
@@ -212,13 +215,14 @@ def _gpus() -> int:
         return 0
 
 
-def _meeting(with_gpus: bool) -> str:
+def _meeting(backend: str) -> str:
     import torch
     from torch import distributed
 
     try:
-        distributed.init_process_group("nccl" if with_gpus else "gloo", timeout=_MEETING)
-        device = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}" if with_gpus else "cpu"
+        distributed.init_process_group(backend, timeout=_MEETING)
+        rank = int(os.environ["LOCAL_RANK"])
+        device = f"cuda:{rank % torch.cuda.device_count()}" if backend == "nccl" else "cpu"
         counted = torch.ones(1, device=device)
         distributed.all_reduce(counted)
         met = int(counted.item()) == distributed.get_world_size()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reelmill.cache import cache_directory
-from reelmill.cluster.disks import disk_problem, disks_here
+from reelmill.cluster.preflight.disks import disk_problem, disks_here
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.config import Config
 from reelmill.corpus.settings import CorpusSettings

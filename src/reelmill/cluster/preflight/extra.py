@@ -25,33 +25,19 @@ _OURS = {
     "input", "chdir", "wrap", "wait", "parsable", "test-only", "no-kill",
 }  # fmt: skip
 _RESOURCES = {"gres", "tres-per-job", "tres-per-node", "tres-per-socket", "tres-per-task"}
-_SHORT = {
-    "p": "partition", "A": "account", "q": "qos", "N": "nodes", "n": "ntasks", "G": "gpus",
-    "c": "cpus-per-task", "t": "time", "x": "exclude", "a": "array", "d": "dependency", "J": "job-name",
-    "o": "output", "e": "error", "i": "input", "D": "chdir", "W": "wait", "k": "no-kill",
-}  # fmt: skip
 
 
 def extra_problem(option: str) -> str:
     """Why ``option`` may not stand in ``extra``, and what should instead; empty if it may."""
-    short = re.match(r"-([A-Za-z])", option)
-    if short and short[1] in _SHORT:
-        return _problem(option, _SHORT[short[1]])
     matched = re.fullmatch(r"--([a-z][a-z-]*)([= ].+)?", option)
     if matched is None:
         return f"extra: {option!r}: expected --option or --option=value"
     name, value = matched[1], matched[2] or ""
     if name in _RESOURCES and "gpu" in value:
         return _problem(option, "gpus-per-node")
-    # sbatch takes the beginning of a name for the name.
-    owned = name if name in _KEYS or name in _OURS else _begun(name)
-    if owned:
-        return _problem(option, owned)
+    if name in _KEYS or name in _OURS:
+        return _problem(option, name)
     return f"extra: {option!r}: expected --{name}=value" if value.startswith(" ") else ""
-
-
-def _begun(name: str) -> str:
-    return next((owned for owned in (*_KEYS, *sorted(_OURS)) if owned.startswith(name)), "")
 
 
 def _problem(option: str, name: str) -> str:

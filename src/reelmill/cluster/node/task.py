@@ -1,41 +1,55 @@
 """One task of a job: takes its rank, does its stage's work, and says by its exit code what became of it.
 
-``python -m reelmill.cluster.task JOB`` runs a stage from its ``job.json``; submitit's pickles hold no more
-than that path and come here too, so every way of starting a job is one way.
+``python -m reelmill.cluster.node.task JOB`` runs a stage from its ``job.json``; submitit's pickles hold no
+more than that path and come here too, so every way of starting a job is one way.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
 import sys
-from abc import ABC, abstractmethod
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from reelmill.cluster.environment import take_rank
-from reelmill.cluster.requeue import FAILED, REFUSED, STOPPED, UNFINISHED, WRONG_REQUEST, note_path
-from reelmill.errors import IncompleteError, RequestError
+from reelmill.cluster.node.requeue import (
+    CANCELLED,
+    FAILED,
+    REFUSED,
+    STOPPED,
+    UNFINISHED,
+    WRONG_REQUEST,
+    note_path,
+)
+from reelmill.errors import CancelledError, IncompleteError, RequestError
 
+_WORK = "reelmill.cluster.node.work"  # a function a stage; imported where it runs
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @dataclass(frozen=True)
-class Job(ABC):
-    """What a task runs. It holds the path of its ``job.json`` and reads the rest from disk when it starts."""
+class Job:
+    """What is submitted: the path of its ``job.json``, which names the stage and is read when the job starts,
+    and which share of an array it takes. So the tenth start goes on from what the ninth left.
+    """
 
     job_file: str
+    share: int = 0
 
     def __call__(self) -> None:
         run(self.work)
 
-    @abstractmethod
     def work(self) -> bool:
-        """Do this task's part; whether nothing of it is left."""
+        """Do this task's part of its stage; whether nothing of it is left."""
+        done: bool = getattr(importlib.import_module(_WORK), self.facts()["stage"])(self)
+        return done
 
     def facts(self) -> dict[str, Any]:
         """What ``job.json`` says."""
@@ -64,6 +78,8 @@ def run(work: Callable[[], bool]) -> None:
     except IncompleteError as error:
         _say(error)
         _note_log()
+        if isinstance(error, CancelledError):
+            _note(CANCELLED, str(error))
         sys.exit(1)
     except Exception:
         _note_log()
@@ -103,9 +119,11 @@ def _place(kind: str) -> Path | None:
 
 
 def deadline(job: Mapping[str, Any], environ: Mapping[str, str]) -> float | None:
-    """When to stop (seconds since 1970), the warning's length before the time limit; None: no limit."""
-    end = environ.get("REELMILL_DEADLINE")
-    return float(end) - float(job["warning"]) if end else None
+    """When to stop (seconds since 1970 by this node's clock), the warning's length before the time limit;
+    None: no limit. To be asked as the task starts: Slurm has said how many seconds are left.
+    """
+    left = environ.get("REELMILL_SECONDS_LEFT")
+    return time.time() + float(left) - float(job["warning"]) if left else None
 
 
 def _stop_before_the_beginning(number: int, frame: object) -> NoReturn:
@@ -114,10 +132,8 @@ def _stop_before_the_beginning(number: int, frame: object) -> NoReturn:
 
 def main() -> None:
     """See the module."""
-    from reelmill.cluster.jobs import job_object
-
     path = Path(sys.argv[1])
-    job_object(json.loads(path.read_text(encoding="utf-8"))["stage"], str(path), _share(path))()
+    Job(str(path), _share(path))()
 
 
 def _share(path: Path) -> int:

@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from reelmill.cluster.songs_status import QueuedSongs, SongsStatus, queued_songs, songs_status
-from reelmill.cluster.status import RunStatus, run_status
+from reelmill.cluster.status.run_status import RunStatus, run_status
+from reelmill.cluster.status.songs_status import QueuedSongs, SongsStatus, queued_songs, songs_status
 from reelmill.layout import is_songs
 
 _CLEAR = "\x1b[H\x1b[2J"
@@ -23,21 +23,30 @@ def status(directory: Path) -> Status:
     return queued_songs(directory) or run_status(directory)
 
 
-def watch(directory: Path, seconds: float = 5.0) -> None:
-    """Show the status again every so many seconds, until Ctrl-C or until all is done."""
+def watch(directory: Path, seconds: float) -> Status:
+    """Show the status again every so many seconds, until Ctrl-C or until nothing more will come; the last."""
     while True:
         seen = status(directory)
         screen = _CLEAR if sys.stdout.isatty() else ""
         print(f"{screen}{seen.describe()}", flush=True)
-        if is_done(seen):
-            return
+        if is_done(seen) or has_failed(seen):
+            return seen
         time.sleep(seconds)
 
 
 def is_done(seen: Status) -> bool:
-    """Whether nothing more will come: the work is complete, and no job that collects it is in the queue."""
+    """Whether the work is complete, and no job that collects it is in the queue."""
     if isinstance(seen, QueuedSongs) or any(job.queued for job in seen.jobs.jobs):
         return False
     if isinstance(seen, RunStatus):
         return seen.finished
     return seen.text_shards == seen.shards and not seen.missing and not seen.running
+
+
+def has_failed(seen: Status) -> bool:
+    """Whether the work is not complete and nobody will go on with it by itself: its jobs have ended."""
+    if is_done(seen) or seen.jobs.more_to_come or not seen.jobs.jobs:
+        return False
+    if isinstance(seen, RunStatus):
+        return seen.trainer == ""
+    return isinstance(seen, QueuedSongs) or not seen.running

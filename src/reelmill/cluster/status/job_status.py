@@ -8,18 +8,19 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from reelmill import durable
 from reelmill.cluster import queue
-from reelmill.cluster.requeue import read_journal
-from reelmill.cluster.submission import JOB, SUBMISSION, submissions
+from reelmill.cluster.node.requeue import CANCELLED, read_journal
+from reelmill.cluster.submission import JOB, SUBMISSION, queued, submissions
 from reelmill.errors import DamagedError, IncompleteError, RequestError
 
 _LINES = 15  # of a failing log
 _UNDECIDED = ("PENDING", "RUNNING", "REQUEUED")  # accounting hears of an end a little later
+_NOWHERE = "not in the queue"
 _HARMLESS = ("COMPLETED", "CANCELLED", *_UNDECIDED)
 
 
@@ -50,6 +51,12 @@ class Jobs:
     requeues: int
     log: str = ""
     log_end: str = ""
+    unknown: str = ""  # why Slurm did not say which are in the queue; "" if it did
+
+    @property
+    def more_to_come(self) -> bool:
+        """Whether a job is in the queue, or may be as far as anybody knows."""
+        return bool(self.unknown) or any(job.queued for job in self.jobs)
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,9 @@ class _Told:
     @property
     def state(self) -> str:
         if self.last["event"] != "end":
-            return "not in the queue"
+            return _NOWHERE
+        if self.last["reason"].startswith(CANCELLED):
+            return "CANCELLED"
         return "FAILED" if self.last["status"] else "COMPLETED"
 
 
@@ -76,10 +85,13 @@ def jobs_of(directory: Path) -> Jobs:
     numbers = [job for item in sent for job in item["jobs"]]
     in_queue: list[queue.QueuedJob] = []
     fates: dict[str, str] = {}
-    if numbers and queue.slurm_here():
-        with contextlib.suppress(IncompleteError, RequestError):
-            in_queue = queue.queued(numbers)
-            fates = queue.ended(numbers)
+    unknown = ""
+    if numbers:
+        fates = queue.ended(numbers)
+        try:
+            in_queue = queued(directory)
+        except (IncompleteError, RequestError) as error:
+            unknown = str(error)
     waiting = {entry.job for entry in in_queue}
     found, requeues, failed = [], 0, dict[str, dict[str, Any]]()
     for item in sent:
@@ -101,7 +113,9 @@ def jobs_of(directory: Path) -> Jobs:
             if item is sent[-1]:  # the last link of a chain, which has seen to what the others left
                 failed.clear()
     log = max(failed.values(), key=_time).get("log", "") if failed else ""
-    return Jobs(found, requeues, *(_end_of(Path(log)) if log else ("", "")))
+    if unknown:
+        found = [replace(job, state="not known") if job.state == _NOWHERE else job for job in found]
+    return Jobs(found, requeues, *(_end_of(Path(log)) if log else ("", "")), unknown)
 
 
 def describe_jobs(jobs: Jobs) -> list[str]:
@@ -113,6 +127,8 @@ def describe_jobs(jobs: Jobs) -> list[str]:
         if job.nodes:
             facts.append(f"on {job.nodes}" + (f" for {duration(job.elapsed)}" if job.elapsed else ""))
         lines.append(f"job {job.job} ({job.stage}): {', '.join(facts)}")
+    if jobs.unknown:
+        lines.append(f"which jobs are in the queue is not known: {jobs.unknown}")
     if jobs.requeues:
         lines.append(f"queued again {jobs.requeues} times so far")
     if jobs.log:
@@ -144,7 +160,9 @@ def _slurm_job(
     mine = [entry for entry in in_queue if _number(entry.job) == job]
     states = {one.name: one.state for one in told}
     states |= {
-        name: state for name, state in fates.items() if _number(name) == job and state not in _UNDECIDED
+        name: state
+        for name, state in fates.items()
+        if _number(name) == job and state not in _UNDECIDED and states.get(name) != "CANCELLED"
     }
     states |= {entry.job: entry.state for entry in mine}
     counted = dict(Counter(states.values())) if item["tasks"] > 1 else {}
@@ -159,7 +177,7 @@ def _slurm_job(
 
 def _state(states: Iterable[str]) -> str:
     """The one state of a job whose elements ended in these: the worst of them."""
-    order = ["not in the queue", "COMPLETED", "CANCELLED"]  # whatever else there is comes after
+    order = [_NOWHERE, "COMPLETED", "CANCELLED"]  # whatever else there is comes after
     return max(states, key=lambda state: order.index(state) if state in order else 3, default=order[0])
 
 
@@ -178,6 +196,8 @@ def _is_bad(told: _Told, fates: dict[str, str]) -> bool:
     """Whether a job that is not in the queue ended badly, by its journal or, if it had no time for a last
     word there, by accounting.
     """
+    if told.state == "CANCELLED" or fates.get(told.name) == "CANCELLED":
+        return False
     if told.last["event"] == "end":
         return bool(told.last["status"])
     return fates.get(told.name, "COMPLETED") not in _HARMLESS

@@ -1,20 +1,20 @@
 """Whether nodes see a directory, as far as this machine can tell.
 
-A disk of this machine is refused, unless nodes are this machine, it is exported (``exports``), or the
-cluster file says in ``shared_disks`` that they see it. A file system of neither list is let pass: parallel
+A disk of this machine is refused, unless nodes are this machine or the cluster file says in ``shared_disks``
+that they see it. A file system of neither list is let pass: parallel
 file systems are many, and refusing one that is unknown here would lock its users out, while a node's own disk
 is of one of a few well-known kinds. ``reelmill doctor`` asks a node and knows.
 """
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from reelmill.cluster import queue
-from reelmill.cluster.exports import Export, exports, unescape
 
 _LOCAL = {
     "tmpfs", "ramfs", "devtmpfs", "overlay", "squashfs", "ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs",
@@ -29,16 +29,15 @@ _OWN_PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 
 @dataclass(frozen=True)
 class Disks:
-    """What is mounted here (place, kind of file system), what is exported, and the nodes' host names."""
+    """What is mounted here (place, kind of file system), and the nodes' host names."""
 
     mounted: Sequence[tuple[str, str]]
-    exported: Sequence[Export]
     hosts: set[str]
 
 
 def disks_here() -> Disks:
     """The disks of this machine, and Slurm's nodes."""
-    return Disks(mounts(), exports(), queue.node_hosts())
+    return Disks(mounts(), queue.node_hosts())
 
 
 def disk_problem(directory: Path, shared: Iterable[str], disks: Disks) -> str:
@@ -49,18 +48,13 @@ def disk_problem(directory: Path, shared: Iterable[str], disks: Disks) -> str:
     path = directory.resolve()
     place, kind = _mount(path, disks.mounted)
     listed = [Path(item).expanduser().resolve() for item in shared]
-    if (
-        _nodes_are_here(disks.hosts)
-        or kind in _SHARED
-        or any(path.is_relative_to(item) for item in listed)
-        or any(_exports(export, path, place) for export in disks.exported)
-    ):
+    if _nodes_are_here(disks.hosts) or kind in _SHARED or any(path.is_relative_to(item) for item in listed):
         return ""
     own = [item for item in _OWN_PLACES if path.is_relative_to(item)]
     if own:
         why = f"lies in {own[0]}, where each node has its own"
     elif kind in _LOCAL:
-        why = f"lies on {kind} (mounted at {place}), a disk of this machine that it does not export"
+        why = f"lies on {kind} (mounted at {place}), a disk of this machine"
     else:
         return ""
     top = place if place != "/" else str(Path(*path.parts[:2]))
@@ -77,7 +71,12 @@ def mounts() -> list[tuple[str, str]]:
         lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-    return [(unescape(place), kind) for _, place, kind, *_ in (line.split() for line in lines)]
+    return [(_unescape(place), kind) for _, place, kind, *_ in (line.split() for line in lines)]
+
+
+def _unescape(text: str) -> str:
+    r"""A path as it is: \040 is a space, in mount tables."""
+    return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), text)
 
 
 def _nodes_are_here(hosts: set[str]) -> bool:
@@ -92,14 +91,8 @@ def _mount(path: Path, mounted: Sequence[tuple[str, str]]) -> tuple[str, str]:
     return place, kinds.get(place, "")
 
 
-def _exports(export: Export, path: Path, place: str) -> bool:
-    # An export ends where another disk is mounted below it, unless it says otherwise.
-    return path.is_relative_to(export.place) and (export.crosses or export.place.is_relative_to(place))
-
-
 def _advice(listed: Sequence[Path], disks: Disks) -> str:
     shared = [f"{place} ({kind})" for place, kind in disks.mounted if kind in _SHARED]
-    shared += [f"{export.place} (exported)" for export in disks.exported]
     shared += [f"{place} (in shared_disks)" for place in listed]
     if not shared:
         return "use a directory on a disk that the nodes share (none was found here)"

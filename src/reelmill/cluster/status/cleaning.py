@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reelmill import durable
-from reelmill.cluster import queue
-from reelmill.cluster.submission import code_directory, submissions
+from reelmill.cluster.submission import code_directory, queued, submissions
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.layout import CHECKPOINTS, is_run, is_songs
 from reelmill.lock import live_holder
@@ -190,11 +189,12 @@ def _snapshots(directory: Path, now: float, kept: list[str]) -> Iterator[Leftove
 
 def _needed_code(directory: Path) -> set[str | None]:
     """Names of snapshots that jobs in the queue need; None among them if a job does not say which."""
-    sent = submissions(directory)
-    jobs = [job for item in sent for job in item["jobs"]]
-    waiting = {entry.job.split("_")[0] for entry in queue.queued(jobs)}
+    waiting = queued(directory)
+    numbers = {job.number for job in waiting}
     return {
-        Path(item["code"]).name if "code" in item else None for item in sent if waiting & set(item["jobs"])
+        Path(item["code"]).name if "code" in item else None
+        for item in submissions(directory)
+        if numbers & set(item["jobs"]) or any(job.script.startswith(f"{item['folder']}/") for job in waiting)
     }
 
 

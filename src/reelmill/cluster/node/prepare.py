@@ -1,9 +1,9 @@
 """The job file of a plain sbatch script, for people without submitit.
 
-    python -m reelmill.cluster.prepare corpus CONFIG [section.key=value …]
-    REELMILL_JOB=$(python -m reelmill.cluster.prepare train CONFIG RUN [section.key=value …])
-    python -m reelmill.cluster.prepare plan RUN DIR SONGS [section.key=value …]
-    REELMILL_JOB=$(python -m reelmill.cluster.prepare generate DIR)
+    python -m reelmill.cluster.node.prepare corpus CONFIG [section.key=value …]
+    REELMILL_JOB=$(python -m reelmill.cluster.node.prepare train CONFIG RUN [section.key=value …])
+    python -m reelmill.cluster.node.prepare plan RUN DIR SONGS [section.key=value …]
+    REELMILL_JOB=$(python -m reelmill.cluster.node.prepare generate DIR)
 
 ``corpus`` and ``plan`` are for the machine that submits: they put the corpus into the cache, which may need
 a network, and the plan into the songs directory. ``train`` and ``generate`` are for the batch script: they
@@ -21,7 +21,6 @@ from pathlib import Path
 
 from reelmill import config, durable
 from reelmill.cluster.generate import plan_songs
-from reelmill.cluster.jobs import GenerateJob
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.submission import JOB, SUBMISSION, Request, write_job
 from reelmill.cluster.train import build_corpus, training_request
@@ -60,7 +59,7 @@ def prepare(stage: str, arguments: Sequence[str], environ: Mapping[str, str]) ->
         request = training_request(settings, Path(arguments[1]))
     else:
         facts = {"audio": True, "overrides": [], "round": 0}
-        request = Request("generate", Path(arguments[0]), facts, GenerateJob, _tasks(environ))
+        request = Request("generate", Path(arguments[0]), facts, _tasks(environ))
     job = environ.get("SLURM_ARRAY_JOB_ID") or environ["SLURM_JOB_ID"]
     folder = request.directory.absolute() / "logs" / "submissions" / f"{stage}-{job}"
     if stage == "train":
@@ -68,7 +67,7 @@ def prepare(stage: str, arguments: Sequence[str], environ: Mapping[str, str]) ->
         build_corpus(settings)  # here, by one process, if its sources have changed since
     if not (folder / JOB).exists():
         write_job(request, ClusterSettings(), folder, int(environ.get("SLURM_ARRAY_TASK_MIN") or 0))
-        facts = {"stage": stage, "time": round(time.time(), 1), "jobs": [job], "tasks": request.tasks or 1}
+        facts = {"stage": stage, "time": time.time(), "jobs": [job], "tasks": request.tasks or 1}
         durable.write_json(folder / SUBMISSION, {**facts, "cluster": {}})
     return folder / JOB
 
@@ -79,7 +78,7 @@ def refuse_missing_corpus(settings: CorpusSettings, arguments: Sequence[str]) ->
     if not (directory / "current.json").exists():
         raise RequestError(
             f"no corpus in {directory}: nodes may have no network, so run this where you submit, and submit "
-            f"again: python -m reelmill.cluster.prepare corpus {shlex.join(arguments)}\n"
+            f"again: python -m reelmill.cluster.node.prepare corpus {shlex.join(arguments)}\n"
             "If you have run it: the cache (REELMILL_CACHE, else ~/.cache/reelmill) must lie on a disk that "
             "nodes see, and the sources must have the same path there"
         )

@@ -2,8 +2,8 @@
 
 Run by the batch script (``batch.sh``), before and after its tasks:
 
-    python -m reelmill.cluster.requeue before JOB       exit 0: start; 1: it has used up its starts
-    python -m reelmill.cluster.requeue after STATUS JOB exit 0: queue again; 3: done; 1: leave it as it is
+    python -m reelmill.cluster.node.requeue before JOB       exit 0: start; 1: it has used up its starts
+    python -m reelmill.cluster.node.requeue after STATUS JOB exit 0: queue again; 3: done; 1: leave it
 
 Each start and end is a line of a journal beside the job's file, one journal an array element. Light on
 purpose: nothing here imports more than a few of our own small modules.
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reelmill.cluster.progress import progress
+from reelmill.cluster.node.progress import progress
 from reelmill.exit import DONE, WRONG_REQUEST
 
 STOPPED = 75
@@ -31,10 +31,12 @@ STOPPED = 75
 _WARNED = (128 + signal.SIGUSR1, 128 + signal.SIGUSR2)
 """A task's exit codes where the notice to stop came before Python could take note of it."""
 
-REFUSED, UNFINISHED, FAILED = "refused", "unfinished", "failed"
-"""Notes that a rank leaves beside the job's file: what is wrong with the request, that work is left, or where
-the log of the first one that failed lies.
+REFUSED, UNFINISHED, FAILED, CANCELLED = "refused", "unfinished", "failed", "cancelled"
+"""Notes that a rank leaves beside the job's file: what is wrong with the request, that work is left, where
+the log of the first one that failed lies, or what somebody has cancelled.
 """
+
+BY_SLURM = "ended by Slurm or its user (cancelled, preempted or requeued)"
 
 
 @dataclass(frozen=True)
@@ -46,20 +48,29 @@ class Decision:
 
 
 def decide(
-    status: int, ended_by_slurm: bool, starts: Sequence[int], now: int, limit: int, refused: str = ""
+    status: int,
+    ended_by_slurm: bool,
+    starts: Sequence[int],
+    now: int,
+    limit: int,
+    refused: str = "",
+    cancelled: str = "",
 ) -> Decision:
     """Whether a job whose tasks ended with ``status`` is queued again.
 
-    ``refused`` is what a rank found wrong with the request, whatever the exit code of the others.
-    ``starts`` is the progress found at each start of this Slurm job, ``now`` the progress at this moment,
-    ``limit`` how many starts may pass without any.
+    ``refused`` is what a rank found wrong with the request, whatever the exit code of the others;
+    ``cancelled`` what of its chain somebody has cancelled. ``starts`` is the progress found at each start of
+    this Slurm job that counts (``counted_starts``), ``now`` the progress at this moment, ``limit`` how many
+    starts may pass without any.
     """
     if status == DONE:
         return Decision(False, "finished")
+    if cancelled:
+        return Decision(False, f"{CANCELLED}: {cancelled}")
     if refused or status == WRONG_REQUEST:
         return Decision(False, f"the request is wrong: {refused or 'see its log'}")
     if ended_by_slurm:
-        return Decision(False, "ended by Slurm or its user (cancelled, preempted or requeued)")
+        return Decision(False, BY_SLURM)
     if _without_progress(starts, now) >= limit:
         return Decision(False, f"{limit} starts without progress (still at {now})")
     return Decision(True, _why_it_ended(status))
@@ -92,20 +103,21 @@ def note_path(job_file: Path, kind: str, element: str) -> Path:
 
 def forget_notes(job_file: Path, element: str) -> None:
     """Remove the notes of an earlier start."""
-    for kind in (REFUSED, UNFINISHED, FAILED):
+    for kind in (REFUSED, UNFINISHED, FAILED, CANCELLED):
         note_path(job_file, kind, element).unlink(missing_ok=True)
 
 
-def read_notes(job_file: Path, element: str, status: int) -> tuple[int, str]:
-    """(exit code, what is wrong with the request), given the highest exit code of the tasks.
+def read_notes(job_file: Path, element: str, status: int) -> tuple[int, str, str]:
+    """(exit code, what is wrong with the request, what was cancelled), given the tasks' highest exit code.
 
     Tasks that stop with work left all end well, so that none takes the others down; the note says what it
     means.
     """
-    refused = note_path(job_file, REFUSED, element)
     if status == DONE and note_path(job_file, UNFINISHED, element).exists():
         status = STOPPED
-    return status, refused.read_text(encoding="utf-8").strip() if refused.exists() else ""
+    notes = (note_path(job_file, kind, element) for kind in (REFUSED, CANCELLED))
+    refused, cancelled = (path.read_text(encoding="utf-8").strip() if path.exists() else "" for path in notes)
+    return status, refused, cancelled
 
 
 def log_of(job_file: Path, element: str, environ: Mapping[str, str]) -> str:
@@ -114,6 +126,19 @@ def log_of(job_file: Path, element: str, environ: Mapping[str, str]) -> str:
     """
     failed = note_path(job_file, FAILED, element)
     return failed.read_text(encoding="utf-8") if failed.exists() else environ.get("REELMILL_LOG", "")
+
+
+def counted_starts(events: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The progress that each start found, oldest first, without those that Slurm or a person ended: preempted
+    or requeued again and again is no fault of the job's.
+    """
+    starts: list[int] = []
+    for event in events:
+        if event["event"] == "start":
+            starts.append(event["progress"])
+        elif event["reason"] == BY_SLURM and starts:
+            starts.pop()
+    return starts
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
@@ -133,7 +158,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """See the module; the exit code is the answer."""
-    parser = argparse.ArgumentParser(prog="python -m reelmill.cluster.requeue")
+    parser = argparse.ArgumentParser(prog="python -m reelmill.cluster.node.requeue")
     moments = parser.add_subparsers(dest="moment", required=True)
     before = moments.add_parser("before")
     after = moments.add_parser("after")
@@ -147,11 +172,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     element = environ.get("SLURM_ARRAY_TASK_ID", "")
     path = journal(given.job, element)
     job_id = environ["SLURM_JOB_ID"]
-    starts = [
-        event["progress"]
-        for event in read_journal(path)
-        if event["event"] == "start" and event["job"] == job_id
-    ]
+    starts = counted_starts([event for event in read_journal(path) if event["job"] == job_id])
     now = progress(job, environ)
     limit = job["max_starts_without_progress"]
     status = 0
@@ -160,8 +181,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         forget_notes(given.job, element)
         event = "start" if decision.again else "end"
     else:
-        status, refused = read_notes(given.job, element, given.status)
-        decision = decide(status, given.ended_by_slurm, starts, now, limit, refused)
+        status, refused, cancelled = read_notes(given.job, element, given.status)
+        decision = decide(status, given.ended_by_slurm, starts, now, limit, refused, cancelled)
         event = "requeue" if decision.again else "end"
     facts = {
         "event": event,
@@ -173,7 +194,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         "status": status,
         "nodes": environ.get("SLURM_JOB_NODELIST", ""),
         "restart": int(environ.get("SLURM_RESTART_COUNT") or 0),
-        "time": round(time.time(), 1),
+        "time": time.time(),
     }
     note(path, facts)
     if event != "start":

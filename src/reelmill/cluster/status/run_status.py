@@ -8,13 +8,13 @@ import contextlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from reelmill import config, durable
-from reelmill.cluster.job_status import Jobs, describe_jobs, duration, jobs_of
-from reelmill.cluster.progress import newest_checkpoint
+from reelmill.cluster.node.progress import newest_checkpoint
+from reelmill.cluster.status.job_status import Jobs, describe_jobs, duration, jobs_of
 from reelmill.cluster.submission import submissions
 from reelmill.errors import DamagedError, RequestError
 from reelmill.layout import STATE, checkpoint_path, is_finished, is_run
@@ -48,7 +48,7 @@ class RunStatus:
         lines = [f"{self.directory}: step {self.step} of {self.steps}{', finished' if self.finished else ''}"]
         if self.trainer:
             lines.append(f"{self.trainer} is training")
-        elif self.trainer == "" and not self.finished and not any(job.queued for job in self.jobs.jobs):
+        elif self.trainer == "" and not self.finished and not self.jobs.more_to_come:
             lines.append("nobody is training: the command that began it goes on with it")
         if self.steps_per_second and not self.finished:
             left = f", {duration(self.seconds_left)} left" if self.seconds_left is not None else ""
@@ -77,6 +77,8 @@ def run_status(run: Path, now: float | None = None) -> RunStatus:
     state = _state(run, checkpoint)
     finished = is_finished(state, checkpoint, steps)
     jobs = jobs_of(run)
+    if finished:  # what failed on the way has been made good
+        jobs = replace(jobs, log="", log_end="")
     rate = steps_per_second(records, now or time.time())
     held_out = [
         record["validation_bits_per_char"] for record in records if "validation_bits_per_char" in record

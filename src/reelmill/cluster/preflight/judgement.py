@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reelmill.cluster.doctor import Finding
+from reelmill.cluster.preflight.machine import Finding
 from reelmill.cluster.settings import ClusterSettings
 
 
@@ -34,10 +34,12 @@ def judge(reports: list[dict[str, Any]], log: str, asked: ClusterSettings, place
     hosts = ", ".join(sorted({report["host"] for report in reports}))
     yield Finding("Python on nodes", "ok", f"imports on {hosts}")
     yield from _judge_tools(reports)
+    yield judge_processors(reports, asked)
     if asked.gpus_per_node:
         yield _judge_gpus(reports, asked)
     if asked.processes > 1:
-        yield _judge_meeting(reports, asked, last)
+        for backend in ["gloo", *(["nccl"] if asked.gpus_per_node else [])]:
+            yield _judge_meeting(backend, reports, asked, last)
 
 
 def _judge_tools(reports: list[dict[str, Any]]) -> Iterator[Finding]:
@@ -65,9 +67,26 @@ def _judge_gpus(reports: list[dict[str, Any]], asked: ClusterSettings) -> Findin
     return Finding("GPUs", "ok", f"{fewest} a node")
 
 
-def _judge_meeting(reports: list[dict[str, Any]], asked: ClusterSettings, last: str) -> Finding:
-    name = "NCCL" if asked.gpus_per_node else "gloo"
-    failed = [report.get("meeting", "no answer") for report in reports if report.get("meeting") != "ok"]
+def judge_processors(reports: list[dict[str, Any]], asked: ClusterSettings) -> Finding:
+    """Whether each task may use the processors that were asked for it, as far as its node has so many."""
+    for report in reports:
+        due = min(asked.cpus_per_task, report["node"])
+        if report["processors"] < due:
+            return Finding(
+                "processors of a task",
+                "wrong",
+                f"{report['host']}: a task is bound to {report['processors']}, asked for were "
+                f"cluster.cpus_per_task = {asked.cpus_per_task}",
+                "leave SLURM_CPU_BIND, SRUN_CPUS_PER_TASK and SLURM_HINT out of `setup`; else ask the "
+                "cluster's support how tasks are bound (TaskPlugin, CpuBind)",
+            )
+    fewest = min(report["processors"] for report in reports)
+    return Finding("processors of a task", "ok", f"{fewest}")
+
+
+def _judge_meeting(backend: str, reports: list[dict[str, Any]], asked: ClusterSettings, last: str) -> Finding:
+    name = "NCCL" if backend == "nccl" else backend
+    failed = [report.get(backend, "no answer") for report in reports if report.get(backend) != "ok"]
     if failed or len(reports) < asked.processes:
         return Finding(
             f"{name} between tasks",

@@ -1,4 +1,4 @@
-"""Everything that would go wrong later, looked at now: this machine, the cluster's limits, and the nodes.
+"""What is looked at on one machine, this one or a node: packages, programs, the disk, Comet's key.
 
 Each check gives a ``Finding``; one that is not well says how to mend it. A warning is something to know.
 """
@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import configparser
 import importlib
-import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from reelmill.audio.settings import AudioSettings
-from reelmill.cluster import limits, queue
-from reelmill.cluster.disks import Disks, disk_problem, disks_here
-from reelmill.cluster.settings import ClusterSettings, Stage, load_clusters
 from reelmill.config import Config
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.room import existing, free_bytes, size_text
@@ -50,60 +46,6 @@ class Finding:
         """A line for a person, and another with the fix."""
         line = f"{self.state:8}{self.check}: {self.seen}"
         return f"{line}\n        → {self.fix}" if self.fix else line
-
-
-def examine(
-    cluster: Path | None,
-    place: Path,
-    wait: float = 300,
-    environ: Mapping[str, str] = os.environ,
-    songs: SongsToCome | None = None,
-) -> Iterator[Finding]:
-    """All checks in order, each as soon as it is done.
-
-    ``place`` is where runs and ``songs`` will lie. With a ``cluster`` file its limits are checked, and probes
-    are sent to the nodes of its stages; ``wait`` is how many seconds they may stay in the queue.
-    """
-    settings = load_clusters(cluster) if cluster else {}
-    audio = songs.config.audio if songs else AudioSettings()
-    yield python_packages()
-    written = disk(place)
-    yield written
-    yield disk_room(place)
-    if songs:
-        yield disk_for_songs(songs, place)
-    yield abc2midi()
-    yield soundfont(audio)
-    yield comet_key(environ, cluster is not None)
-    if all(setting.scheduler == "local" for setting in settings.values()):
-        return
-    answered = slurm()
-    yield answered
-    if answered.state == "wrong":
-        return
-    try:
-        yield from _cluster(settings, place, wait, audio, probed=written.state != "wrong")
-    except (IncompleteError, RequestError) as error:  # its controller stopped answering
-        yield Finding("Slurm", "wrong", str(error), "run doctor again; what is said above holds")
-
-
-def _cluster(
-    settings: Mapping[Stage, ClusterSettings], place: Path, wait: float, audio: AudioSettings, probed: bool
-) -> Iterator[Finding]:
-    yield accounting()
-    yield array_limit(queue.configuration())
-    fits = probed
-    for stage, setting in settings.items():
-        for finding in request(stage, setting):
-            fits &= finding.state != "wrong"
-            yield finding
-    yield from nodes_disk(
-        {item for one in settings.values() for item in one.shared_disks}, place, disks_here()
-    )
-    if fits:
-        from reelmill.cluster.probe import probe
-
-        yield from probe(settings, place, wait, audio)
 
 
 def python_packages(names: tuple[str, ...] = PACKAGES) -> Finding:
@@ -172,14 +114,14 @@ def abc2midi() -> Finding:
     """Whether abc2midi is there and runs."""
     from reelmill.audio import abc2midi
 
-    return _finding("abc2midi", abc2midi.version, "pip install symusic==0.5.8, or apt-get install abcmidi")
+    return finding("abc2midi", abc2midi.version, "pip install symusic==0.5.8, or apt-get install abcmidi")
 
 
 def soundfont(settings: AudioSettings) -> Finding:
     """Whether there is the soundfont of ``settings``."""
     from reelmill.audio.soundfont import soundfont
 
-    return _finding(
+    return finding(
         "soundfont",
         lambda: str(soundfont(settings)),
         "run `make setup` where there is a network, or set audio.soundfont to the path of an .sf2 file",
@@ -211,59 +153,7 @@ def comet_key(environ: Mapping[str, str], for_jobs: bool) -> Finding:
     )
 
 
-def slurm() -> Finding:
-    """Whether Slurm's commands are here and its controller answers."""
-    if not queue.slurm_here():
-        return Finding(
-            "Slurm", "wrong", "no sbatch or squeue here", "run this on a login node; to try: make slurm-up"
-        )
-    fix = "check SLURM_CONF, or ask the cluster's support whether the controller is up"
-    return _finding("Slurm", lambda: f"{len(queue.partitions())} partitions", fix)
-
-
-def accounting() -> Finding:
-    """Whether Slurm remembers how jobs ended."""
-    try:
-        queue.ask("sacct", "-X", "-n", "-S", "now")
-    except (IncompleteError, RequestError) as error:
-        return Finding(
-            "accounting", "warning", str(error), "status then shows no job that has ended; nothing to do"
-        )
-    return Finding("accounting", "ok", "sacct answers")
-
-
-def array_limit(configuration: Mapping[str, str]) -> Finding:
-    """Whether arrays may be submitted at all, and how long one may be."""
-    most = int(configuration.get("MaxArraySize", "1001")) - 1
-    if most < 1:
-        return Finding(
-            "array size",
-            "wrong",
-            "MaxArraySize forbids arrays",
-            "use --tasks 1, or ask for arrays to be allowed",
-        )
-    return Finding("array size", "ok", f"{most} tasks an array; more are split into several")
-
-
-def request(stage: str, settings: ClusterSettings) -> Iterator[Finding]:
-    """Whether the partition can give what a stage asks for, and its QOS allows it."""
-    problems = limits.problems_now(settings)
-    for problem in problems:
-        seen, _, right = problem.partition(": ")
-        yield Finding(f"{stage} request", "wrong", seen, right)
-    if not problems:
-        yield Finding(f"{stage} request", "ok", f"partition {settings.partition or '(default)'} can give it")
-
-
-def nodes_disk(shared: Iterable[str], place: Path, disks: Disks) -> Iterator[Finding]:
-    """A finding if submission would be refused for the disk that ``place`` lies on; the probe tells more."""
-    problem = disk_problem(place, shared, disks)
-    if problem:
-        seen, _, right = problem.partition("; ")
-        yield Finding("disk seen from here", "wrong", seen, right)
-
-
-def _finding(check: str, see: Callable[[], str], fix: str) -> Finding:
+def finding(check: str, see: Callable[[], str], fix: str) -> Finding:
     try:
         return Finding(check, "ok", see())
     except (IncompleteError, RequestError) as error:

@@ -1,0 +1,1 @@
+"""What runs on a node: a task, its stage's work, and whether the job is queued again."""

@@ -1,0 +1,1 @@
+"""What is looked at before anybody waits in a queue."""

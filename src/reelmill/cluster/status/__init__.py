@@ -1,0 +1,1 @@
+"""How runs and songs stand, and what may go of them."""
