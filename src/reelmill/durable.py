@@ -191,3 +191,12 @@ def raise_explained(error: BaseException, path: Path) -> NoReturn:
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         raise RequestError(f"{path}: cannot be written ({error.strerror})") from error
     raise error
+
+
+def digest(*pieces: bytes | memoryview) -> str:
+    """The SHA-256, in hex, of ``pieces`` and of where each ends."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(len(piece).to_bytes(8, "big"))
+        digest.update(piece)
+    return digest.hexdigest()

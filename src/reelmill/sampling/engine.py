@@ -30,9 +30,6 @@ from reelmill.sampling.replay import replayable
 from reelmill.sampling.rows import Rows
 from reelmill.sampling.settings import SamplingSettings
 
-EDITION = "3"
-"""Raised whenever an attempt becomes another text, or is validated otherwise, than in the edition before."""
-
 _BLOCK = 32  # characters for which random numbers are drawn at once
 # Characters between two looks at what has finished. Looks cost more than the few characters that a finished
 # row goes on for; on CUDA the device stands still at each.

@@ -7,6 +7,9 @@ from pydantic import Field
 
 from reelmill.settings import COMPUTE, STRICT
 
+EDITION = "3"
+"""Raised whenever an attempt becomes another text, or is validated otherwise, than in the edition before."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:

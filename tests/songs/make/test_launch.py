@@ -228,7 +228,7 @@ def test_workers_that_are_lost_before_they_finish_anything_are_a_fault(
     """And not started for ever."""
     (songs / "audio" / "shard-000002.json").unlink()
     (songs / "audio" / "shard-000003.json").unlink()
-    monkeypatch.setattr(launch, "MODULE", "json.tool")  # fails at once
+    monkeypatch.setattr(launch, "MODULE", "reelmill.nothing")  # fails at once
     outcome = generate(songs, overrides=["songs.workers=2"], progress=False)
     assert not outcome.complete
     assert outcome.faults == ["2 workers were lost before they had finished a shard (exit code 1)"] * 2
@@ -247,7 +247,7 @@ def test_how_many_there_are(
         assert len(plan_roles(read_plan(reference).config(), shards, halves)) == workers
 
 
-@pytest.mark.parametrize(("free", "workers"), [(0, 1), (3 << 30, 3), (4 << 30, 4), (1 << 40, 4)])
+@pytest.mark.parametrize(("free", "workers"), [(0, 1), (9 << 28, 3), (12 << 28, 4), (1 << 40, 4)])
 def test_there_are_no_more_than_there_is_memory_for(
     reference: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -40,7 +40,8 @@ def test_a_song_takes_about_what_was_foretold(audio: AudioSettings, tmp_path: Pa
     assert len(TUNE) < CHARACTERS  # so that the estimate is of a song of this length
     foretold = foretell_disk(config, 1000)
     text = sum(
-        512 + len(data) for _, data in text_members(Song(id=0, facts=attempt.facts(0, 1), midi=attempt.data))
+        512 + len(data)
+        for _, (data,) in text_members(Song(id=0, facts=attempt.facts(0, 1), midi=attempt.data))
     )
     sound = len(encode(renderer(audio).render(attempt.data), audio))
     assert foretold.text == pytest.approx(1000 * text, rel=0.5)

@@ -19,7 +19,7 @@ from reelmill.songs.check.verify import verify
 from reelmill.songs.make.generate import generate
 from reelmill.songs.results import publishing
 from reelmill.songs.results.collect import collect
-from reelmill.songs.results.publishing import tracking_settings
+from reelmill.songs.results.publishing import published_live, tracking_settings
 from reelmill.songs.results.throughput import Figures
 from reelmill.songs.store.plan import read_plan
 from reelmill.tracking.metrics import read_metrics
@@ -35,16 +35,17 @@ WORKER = """
 import pathlib, sys, time
 from reelmill.songs.results import publishing
 from reelmill.songs.make.generate import generate
-from reelmill.songs.make.worker import Worker
+from reelmill.songs.make.launch import Made
 run, out, may_go_on = map(pathlib.Path, sys.argv[1:4])
-take_shard = Worker._take_shard
-def take_shard_and_wait(worker, *arguments):
-    take_shard(worker, *arguments)
-    while len(worker.made.shards) >= 2 and not may_go_on.exists():
+said = Made.shard
+def say_and_wait(made, number):
+    said(made, number)
+    while len(made.shards) >= 2 and not may_go_on.exists():
         time.sleep(0.02)
-Worker._take_shard = take_shard_and_wait
+Made.shard = say_and_wait
 publishing._PERIOD = 0.05
-generate(run, out, songs=160, shard=(int(sys.argv[4]), 2), progress=False, take_over=False)
+with publishing.published_live(out):
+    generate(run, out, songs=160, shard=(int(sys.argv[4]), 2), progress=False, take_over=False)
 """
 
 
@@ -169,7 +170,8 @@ def test_a_worker_does_not_mind_that_comet_is_away(
     monkeypatch.setattr(publishing, "_LAST_WORDS", 1.0)
     server.broken = True
     out = tmp_path / "songs"
-    assert generate(run, out, songs=SONGS, progress=False).complete
+    with published_live(out):
+        assert generate(run, out, songs=SONGS, progress=False).complete
     assert len([record for record in caplog.records if "Comet" in record.message]) <= 1
     server.broken = False
     assert publish_songs(out, tracking_settings(out)) is None

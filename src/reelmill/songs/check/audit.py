@@ -22,8 +22,8 @@ from reelmill.songs.make.sounds import Sounds
 from reelmill.songs.store.manifest import Kind, member_name, read_manifest, shard_numbers, tar_path
 from reelmill.songs.store.model_copy import kept_model
 from reelmill.songs.store.plan import Plan, plan_path, read_plan
-from reelmill.songs.store.song import Member, Song, audio_members, text_members
-from reelmill.songs.store.tar import read_some
+from reelmill.songs.store.song import Song, audio_members, text_members
+from reelmill.songs.store.tar import Member, read_some
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def _differences(
     name = member_name(song.id)
     declared = {failed.id: failed.reason for failed in read_manifest(directory, kind, shard).failed}
     there = dict(read_some(path, lambda member: member.startswith(f"{name}.")))
-    again = dict(members)
+    again = {member: b"".join(pieces) for member, pieces in members}
     lines = [
         f"{path}: {member} is {_size(there.get(member))}, made again {_size(again.get(member))}"
         for member in sorted(there.keys() | again.keys())
@@ -117,5 +117,5 @@ def _differences(
     return lines
 
 
-def _size(data: bytes | memoryview | None) -> str:
+def _size(data: bytes | None) -> str:
     return "missing" if data is None else f"{len(data)} bytes ({hashlib.sha256(data).hexdigest()[:12]})"

@@ -14,38 +14,32 @@ processor, rare songs may still differ, which is said.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from reelmill.audio import abc2midi
 from reelmill.audio.render import renderer, versions
 from reelmill.audio.settings import AudioSettings
 from reelmill.config import Config
+from reelmill.durable import digest
 from reelmill.errors import RequestError
-from reelmill.model import TrainedModel
-from reelmill.sampling.cell import SamplingCell
-from reelmill.sampling.engine import EDITION, Attempt, Engine, emulates, sampling_device, slots
-from reelmill.sampling.kernels.choice import weights
-from reelmill.sampling.products import MINIMUM_ROWS, padded_rows
-from reelmill.sampling.settings import SamplingSettings
+from reelmill.sampling.settings import EDITION, SamplingSettings
 from reelmill.songs.make.validate import Validated, validate
 from reelmill.songs.store.manifest import Kind
 from reelmill.songs.store.plan import Plan, grow_plan, plan_path, read_plan
 from reelmill.songs.store.sound import record
+
+if TYPE_CHECKING:  # torch is for who samples
+    from reelmill.model import TrainedModel
+    from reelmill.sampling.engine import Engine
 
 _log = logging.getLogger(__name__)
 
 PROBES = ("numbers", "characters", "midi", "sound")
 TOOLS = ("sampling", "abc2midi", "synthesizer", "soundfont")
 
-_SONGS, _CHARACTERS, _STEPS = MINIMUM_ROWS, 300, 24
-_FIRST_SONG = 2**40  # far from any id, so that a probe is no song's beginning
 _TUNE = """X:1
 T:Probe
 M:6/8
@@ -58,6 +52,8 @@ K:D
 
 def tested_engine(directory: Path, plan: Plan, config: Config, model: TrainedModel) -> Engine:
     """An engine that samples what the plan's other workers sample; RequestError if there is none here."""
+    from reelmill.sampling.engine import Engine, emulates
+
     if emulates(config.sampling):
         _log.warning(
             "sampling.precision = %r is emulated by this processor: float32 and int8 are many times "
@@ -100,16 +96,14 @@ def require_same_bytes(directory: Path, half: Kind, seen: dict[str, str]) -> Non
 
 def text_fingerprint(model: TrainedModel, sampling: SamplingSettings, seed: int) -> dict[str, str]:
     """What decides the text half here: the model's numbers, what is sampled from them, and a tune's MIDI."""
+    from reelmill.sampling.probe import known_answers
+
     probe = _validated_probe()
     return {
-        "torch": torch.__version__,
-        **({} if sampling.precision == "int8" else _processor(sampling)),
-        "precision": sampling.precision,
         "sampling": EDITION,
+        **known_answers(model, sampling, seed),
         "abc2midi": abc2midi.version(),
-        "numbers": _probe_numbers(model, sampling),
-        "characters": _probe_characters(model, sampling, seed),
-        "midi": _digest(probe.data, _numbers(probe.facts(0, 1))),
+        "midi": digest(probe.data, _numbers(probe.facts(0, 1))),
     }
 
 
@@ -119,7 +113,7 @@ def audio_fingerprint(audio: AudioSettings) -> dict[str, str]:
     sound = record(probe.facts(0, 1), probe.data, renderer(audio), audio)
     if sound.failure:
         raise RequestError(f"audio.backend {audio.backend}: a probe song gives no sound: {sound.failure}")
-    return {**versions(audio), "sound": _digest(sound.data, _numbers(sound.facts))}
+    return {**versions(audio), "sound": digest(sound.data, _numbers(sound.facts))}
 
 
 def _validated_probe() -> Validated:
@@ -156,48 +150,5 @@ def way_out(planned: dict[str, str], seen: dict[str, str]) -> str:
     return ""
 
 
-def _processor(sampling: SamplingSettings) -> dict[str, str]:
-    device = sampling_device(sampling)
-    cuda = device.type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
-        "processor": "" if cuda else torch.backends.cpu.get_cpu_capability(),
-    }
-
-
-def _probe_characters(model: TrainedModel, sampling: SamplingSettings, seed: int) -> str:
-    engine = Engine(model, replace(sampling, max_length=min(_CHARACTERS, sampling.max_length)), seed)
-    for song in range(_SONGS):
-        engine.submit(Attempt(_FIRST_SONG + song))
-    texts = {}
-    while engine.active:
-        texts.update({sampled.attempt.song: sampled.text for sampled in engine.step()})
-    return _digest(*(text.encode("utf-8", "surrogatepass") for _, text in sorted(texts.items())))
-
-
-@torch.inference_mode()
-def _probe_numbers(model: TrainedModel, sampling: SamplingSettings) -> str:
-    """Sampled characters seldom show a rounding that differs; logits, and the weights that the choice is made
-    by, always do.
-    """
-    device = sampling_device(sampling)
-    cell = SamplingCell(model, sampling.precision, device)
-    rows = padded_rows(slots(sampling, device), device)
-    state = torch.zeros(2, cell.layers, rows, cell.hidden_size, device=device)
-    characters = torch.arange(rows, device=device)
-    for step in range(_STEPS):
-        logits = cell.step((characters + step) % model.vocabulary.size, state[0], state[1])
-    some = logits[:MINIMUM_ROWS]
-    return _digest(*(each.cpu().numpy().tobytes() for each in (some, weights(some, sampling))))
-
-
 def _numbers(facts: dict[str, Any]) -> bytes:
     return json.dumps(facts, sort_keys=True).encode()
-
-
-def _digest(*pieces: bytes | memoryview) -> str:
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(len(piece).to_bytes(8, "big"))
-        digest.update(piece)
-    return digest.hexdigest()

@@ -22,16 +22,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import reelmill
 from reelmill.audio.encode import extension
 from reelmill.audio.process import ToolError
 from reelmill.config import Config
 from reelmill.errors import DamagedError
-from reelmill.model import TrainedModel
 from reelmill.songs.make.fingerprint import require_same_sound, tested_engine
-from reelmill.songs.make.sampler import Sampler
 from reelmill.songs.make.scheduler import Scheduler, Work
 from reelmill.songs.make.sounds import Sounds
 from reelmill.songs.store.leases import Leases
@@ -39,6 +37,10 @@ from reelmill.songs.store.manifest import Failure, Kind, committing, has_leftove
 from reelmill.songs.store.plan import Plan
 from reelmill.songs.store.reader import stored_songs
 from reelmill.songs.store.song import Song, audio_members, empty_tally, text_members
+
+if TYPE_CHECKING:  # torch is for who samples
+    from reelmill.model import TrainedModel
+    from reelmill.songs.make.sampler import Sampler
 
 _log = logging.getLogger(__name__)
 
@@ -212,6 +214,8 @@ class Worker:
 
     def _begin_sampling(self) -> None:
         if self._sampler is None and self._model:
+            from reelmill.songs.make.sampler import Sampler
+
             engine = tested_engine(self._directory, self._plan, self._config, self._model)
             self._sampler = Sampler(engine, self._plan, self._executor)
             self._made_by["device"] = str(engine.device)

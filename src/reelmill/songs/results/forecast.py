@@ -22,7 +22,8 @@ from reelmill.songs.make.sounds import Sounds
 from reelmill.songs.results.disk import TAKE_LESS, Disk
 from reelmill.songs.store.manifest import KINDS, Kind, read_manifest, shard_numbers
 from reelmill.songs.store.plan import Plan
-from reelmill.songs.store.song import TIERS, Member, Song, audio_members, empty_tally, text_members
+from reelmill.songs.store.song import TIERS, Song, audio_members, empty_tally, text_members
+from reelmill.songs.store.tar import Member
 
 _BLOCK = 512  # of a tar: each member has a header block and is filled up to whole blocks
 
@@ -169,4 +170,4 @@ def _extrapolate(
 
 
 def _tar_bytes(members: list[Member]) -> int:
-    return sum(_BLOCK + -(-len(data) // _BLOCK) * _BLOCK for _, data in members)
+    return sum(_BLOCK + -(-sum(map(len, pieces)) // _BLOCK) * _BLOCK for _, pieces in members)

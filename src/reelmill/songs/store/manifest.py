@@ -17,7 +17,7 @@ from typing import Any, Literal
 from reelmill import config, durable
 from reelmill.errors import DamagedError, RequestError
 from reelmill.songs.store.direct_io import DirectFile
-from reelmill.songs.store.tar import TarWriter
+from reelmill.songs.store.tar import Member, TarWriter
 
 Kind = Literal["text", "audio"]
 KINDS: tuple[Kind, Kind] = ("text", "audio")
@@ -140,15 +140,15 @@ class Commit:
         finally:
             self.seconds += time.monotonic() - began
 
-    def add(self, name: str, data: bytes | memoryview) -> None:
+    def add(self, name: str, *pieces: bytes | memoryview) -> None:
         """Append a member."""
         with self.writing():
-            self._tar.add(name, data)
+            self._tar.add(name, *pieces)
 
-    def add_all(self, members: Iterable[tuple[str, bytes | memoryview]]) -> None:
-        """Append members, (name, data) each."""
-        for name, data in members:
-            self.add(name, data)
+    def add_all(self, members: Iterable[Member]) -> None:
+        """Append members."""
+        for name, pieces in members:
+            self.add(name, *pieces)
 
 
 @contextlib.contextmanager

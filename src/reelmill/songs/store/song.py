@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reelmill.songs.store.manifest import member_name
+from reelmill.songs.store.tar import Member
 
 if TYPE_CHECKING:
     from reelmill.songs.store.sound import Sound
@@ -39,9 +40,6 @@ SOUND_COLUMNS = {
 }
 """What an ID.json of the audio half has beside them."""
 
-Member = tuple[str, bytes | memoryview]
-"""A file in a tar: name and data."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Song:
@@ -65,24 +63,24 @@ def to_json(facts: dict[str, Any]) -> bytes:
 
 
 def text_members(song: Song) -> list[Member]:
-    """(name, data) of the members of a song's text half, in order; nothing for a failure."""
+    """The members of a song's text half, in order; nothing for a failure."""
     if song.failure:
         return []
     name = member_name(song.id)
     return [
-        (f"{name}.abc", song.facts["abc"].encode()),
-        (f"{name}.json", to_json(song.facts)),
-        (f"{name}.mid", song.midi),
+        (f"{name}.abc", (song.facts["abc"].encode(),)),
+        (f"{name}.json", (to_json(song.facts),)),
+        (f"{name}.mid", (song.midi,)),
     ]
 
 
 def audio_members(song: Song, sound: Sound, extension: str) -> list[Member]:
-    """(name, data) of the members of a song's audio half, in order; nothing for a failure."""
+    """The members of a song's audio half, in order; nothing for a failure."""
     if song.failure or sound.failure:
         return []
     name = member_name(song.id)
     return [
-        (f"{name}.abc", song.facts["abc"].encode()),
-        (f"{name}.json", to_json(sound.facts)),
-        (f"{name}{extension}", sound.data),
+        (f"{name}.abc", (song.facts["abc"].encode(),)),
+        (f"{name}.json", (to_json(sound.facts),)),
+        (f"{name}{extension}", sound.pieces),
     ]
