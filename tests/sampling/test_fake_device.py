@@ -31,7 +31,7 @@ def strides(monkeypatch):
 
 
 @pytest.mark.parametrize("warp", [{}, {"temperature": 0.7, "top_k": 5, "top_p": 0.8, "min_p": 0.1}])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_the_host_waits_only_to_see_what_has_ended(strides, precision, warp):
     settings = ModelSettings(embedding_size=8, hidden_size=32, layers=2)
     vocabulary = Vocabulary([chr(48 + index) for index in range(60)])

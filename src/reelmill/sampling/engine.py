@@ -22,6 +22,7 @@ import torch
 from reelmill.corpus.vocabulary import END, START
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
+from reelmill.sampling import kernels
 from reelmill.sampling.cell import SamplingCell
 from reelmill.sampling.kernels.choice import MOST_CHARACTERS, choose
 from reelmill.sampling.kernels.streams import blocks
@@ -70,7 +71,7 @@ class Engine:
         self.characters = 0  # sampled so far in attempts that are finished
         self._cell = SamplingCell(model, settings.precision, self.device)
         self._vocabulary = model.vocabulary
-        self._static = self.device.type != "cpu"  # whether a stride may depend on tensors only
+        self._static = not kernels.by_loops(self.device)  # whether a stride may depend on tensors only
         self._stride = _STRIDE["cuda" if self._static else "cpu"]
         self._block = self._stride if self._static else _BLOCK
         self._waiting: deque[tuple[Attempt, np.ndarray]] = deque()
@@ -204,7 +205,7 @@ class Engine:
         """Have the smallest power-of-two number of rows, up to the slots, that holds ``wanted``."""
         if not self._static:
             wanted = min(1 << (wanted - 1).bit_length(), self.slots)
-        count = padded_rows(self.slots if self._static else wanted, self.device)
+        count = padded_rows(self.slots if self._static else wanted, self.settings.precision, self.device)
         if count == len(self._attempts):
             return
         kept = [row for row, attempt in enumerate(self._attempts) if attempt is not None]

@@ -59,7 +59,7 @@ def _numbers(model: TrainedModel, settings: SamplingSettings) -> str:
     """
     device = sampling_device(settings)
     cell = SamplingCell(model, settings.precision, device)
-    rows = padded_rows(slots(settings, device), device)
+    rows = padded_rows(slots(settings, device), settings.precision, device)
     state = torch.zeros(2, cell.layers, rows, cell.hidden_size, device=device)
     characters = torch.arange(rows, device=device)
     for step in range(_STEPS):

@@ -191,8 +191,10 @@ def test_another_version_but_the_same_bytes_is_a_warning(
 
 
 def test_float32_on_another_processor_is_said_not_to_be_sure(
-    songs: Path, caplog: pytest.LogCaptureFixture
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    songs = tmp_path / "songs"
+    text_of(run, songs, SONGS, ["sampling.precision=float32"])
     data = json.loads(plan_path(songs).read_text())
     data["fingerprint"]["text"]["processor"] = "VSX"
     plan_path(songs).write_text(json.dumps(data))

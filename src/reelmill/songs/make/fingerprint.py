@@ -56,8 +56,8 @@ def tested_engine(directory: Path, plan: Plan, config: Config, model: TrainedMod
 
     if emulates(config.sampling):
         _log.warning(
-            "sampling.precision = %r is emulated by this processor: float32 and int8 are many times "
-            "as fast, but make other songs, so they need a directory of their own",
+            "sampling.precision = %r is emulated by this processor: int8 (the default) and float32 are many "
+            "times as fast, but make other songs, so they need a directory of their own",
             config.sampling.precision,
         )
     require_same_bytes(directory, "text", text_fingerprint(model, config.sampling, plan.seed))
@@ -145,7 +145,7 @@ def way_out(planned: dict[str, str], seen: dict[str, str]) -> str:
     if seen.get("precision", "int8") != "int8":
         return (
             f"Songs in {seen['precision']} follow the processor and its libraries; in another directory, "
-            "sampling.precision=int8 makes the same songs on every processor"
+            "sampling.precision=int8 (the default) makes the same songs on every processor"
         )
     return ""
 
