@@ -92,11 +92,11 @@ def test_a_file_that_another_machine_has_removed_is_one_that_somebody_finished(
     add = Commit.add
     harmed: list[str] = []
 
-    def add_stale(self: Commit, name: str, data: bytes) -> None:
+    def add_stale(self: Commit, name: str, *pieces: bytes) -> None:
         if name == "000000020.wav" and not harmed:
             harmed.append(name)
             raise OSError(errno.ESTALE, "Stale file handle")
-        add(self, name, data)
+        add(self, name, *pieces)
 
     monkeypatch.setattr(Commit, "add", add_stale)
     outcome = generate(run, out, songs=SONGS, progress=False)
