@@ -72,17 +72,16 @@ def sample_songs(
     while waiting or engine.active:
         while waiting and engine.free:
             engine.submit(waiting.pop())
-        for sampled in engine.step():
-            attempt = sampled.attempt
-            abc = numbered(sampled.text, attempt.song)
-            reason = validate(abc, sampled.ended, sampling.max_length).reason(require)
+        for one in engine.step().sampled(model.vocabulary):
+            abc = numbered(one.text, one.song)
+            reason = validate(abc, one.ended, sampling.max_length).reason(require)
             if not reason:
-                songs[attempt.song] = abc
-            elif attempt.number + 1 < max_attempts:
-                waiting.append(Attempt(attempt.song, attempt.number + 1, prompt))
+                songs[one.song] = abc
+            elif one.attempt + 1 < max_attempts:
+                waiting.append(Attempt(one.song, one.attempt + 1, prompt))
             else:
                 raise RequestError(
-                    f"song {attempt.song}: none of {max_attempts} attempts is valid (the last: {reason}); "
+                    f"song {one.song}: none of {max_attempts} attempts is valid (the last: {reason}); "
                     "train the model longer, or lower require or temperature"
                 )
     return [songs[song] for song in range(count)]

@@ -1,5 +1,6 @@
 """What an attempt becomes depends on its own key and on nothing else."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 
@@ -13,8 +14,9 @@ from reelmill.errors import RequestError
 from reelmill.model import TrainedModel, new_network
 from reelmill.sampling import engine as engine_module
 from reelmill.sampling import kernels
+from reelmill.sampling.block import Sampled
 from reelmill.sampling.cell import SamplingCell
-from reelmill.sampling.engine import Attempt, Engine, Sampled
+from reelmill.sampling.engine import Attempt, Engine
 from reelmill.sampling.kernels.choice import MOST_CHARACTERS
 from reelmill.sampling.reference import sample
 from reelmill.sampling.settings import SamplingSettings
@@ -43,7 +45,7 @@ def run(model: TrainedModel, settings: SamplingSettings, attempts: list[Attempt]
     while todo or engine.active:
         while todo and engine.free:
             engine.submit(todo.pop(0))
-        done.update({sampled.attempt.song: sampled for sampled in engine.step()})
+        done.update({one.song: one for one in engine.step().sampled(model.vocabulary)})
     return done
 
 
@@ -99,7 +101,7 @@ def as_on_cuda(
     while todo or engine.active:
         while todo and engine.free:
             engine.submit(todo.pop())
-        done.update({sampled.attempt.song: sampled for sampled in engine.step()})
+        done.update({one.song: one for one in engine.step().sampled(model.vocabulary)})
     return done
 
 
@@ -155,7 +157,7 @@ def test_a_song_is_cut_at_max_length(model: TrainedModel) -> None:
     cut = [sampled for sampled in done.values() if not sampled.ended]
     assert cut and all(len(sampled.text) == 5 for sampled in cut)
     longer = run(model, SETTINGS, attempts(40))
-    assert all(longer[s.attempt.song].text.startswith(s.text) for s in done.values())
+    assert all(longer[s.song].text.startswith(s.text) for s in done.values())
 
 
 def test_a_prompt_outside_the_vocabulary_is_refused_by_name(model: TrainedModel) -> None:
@@ -177,7 +179,7 @@ def test_all_tensors_of_a_stride_are_on_its_device(
     for attempt in attempts(2000):
         engine.submit(attempt)
     with torch.inference_mode():
-        engine._place()
+        engine._fit()
         engine._advance_stride()
     assert engine._rows.current.shape == (1500 if precision == "int8" else 2048,)
     assert engine._rows.current.is_meta
@@ -206,3 +208,16 @@ def test_songs_on_cuda_do_not_depend_on_slots(model: TrainedModel, precision: st
     assert run(model, dataclasses.replace(settings, slots=64), attempts(200)[::-1]) == whole
     if precision == "int8":
         assert run(model, dataclasses.replace(settings, device="cpu"), attempts(200)) == whole
+
+
+def test_a_model_that_gives_no_numbers_is_said_to(
+    model: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("output.weight", "output.bias", "layers.0.bias_ih_l0", "layers.0.weight_hh_l0"):
+        broken = copy.deepcopy(model)
+        with torch.no_grad():
+            broken.network.get_parameter(name).view(-1)[5] = torch.nan
+        for loops in (True, False):
+            monkeypatch.setattr(kernels, "by_loops", lambda _, loops=loops: loops)
+            with pytest.raises(RequestError, match=r"no numbers.*an earlier checkpoint"):
+                run(broken, SETTINGS, attempts(60))

@@ -37,18 +37,22 @@ def exact_linear(
     of_x, of_weight = bits // 2, bits - bits // 2
     left, right = 2.0 ** (of_x - integer_bits), 2.0 ** (of_weight - exponent(weight))
     add_up = _by_doubles if kernels.by_loops(device) else _by_bytes
-    integers, added = torch.round(weight.double() * right).to(device), bias.to(device)
-    multiply, unit = add_up(integers, of_x, of_weight), 1.0 / (left * right)
-    # Powers of two and integers of so few bits are exact in float32.
-    return lambda x: multiply(torch.round(x * left)).mul_(unit).float().add_(added)
+    integers = torch.round(weight.double() * right).to(device)
+    added = (bias + (weight * 0).sum(dim=1)).to(device)  # bytes do not show that a weight is no number
+    multiply, unit = add_up(integers, left, of_x, of_weight), 1.0 / (left * right)
+    return lambda x: multiply(x).mul_(unit).float().add_(added)
 
 
-def _by_doubles(weight: torch.Tensor, *_: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The function from ``x`` to ``x @ weight.T``, all of them integers, as float64."""
-    return lambda x: x.double() @ weight.t()
+def _by_doubles(weight: torch.Tensor, scale: float, *_: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The function from ``x`` times ``scale``, rounded half to even, to its product with ``weight.T``, all of
+    them integers, as float64.
+    """
+    return lambda x: x.double().mul_(scale).round_() @ weight.t()
 
 
-def _by_bytes(weight: torch.Tensor, x_bits: int, weight_bits: int) -> Callable[[torch.Tensor], torch.Tensor]:
+def _by_bytes(
+    weight: torch.Tensor, scale: float, x_bits: int, weight_bits: int
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """The same where magnitudes are up to 2 to the given bits, each byte of the one by each of the other."""
     outputs, of_x, of_weight = len(weight), _bytes_of(x_bits), _bytes_of(weight_bits)
     columns = _bytewise(weight, of_weight).t()
@@ -56,7 +60,8 @@ def _by_bytes(weight: torch.Tensor, x_bits: int, weight_bits: int) -> Callable[[
     worth = (1 << places * _BYTE).to(weight.device)
 
     def multiply(x: torch.Tensor) -> torch.Tensor:
-        products = torch._int_mm(_bytewise(x, of_x), columns)
+        # A power of two times a float32, and integers of so few bits, are exact in float32.
+        products = torch._int_mm(_bytewise(torch.round(x * scale), of_x), columns)
         return (products.reshape(of_x, len(x), of_weight, outputs) * worth).sum(dim=(0, 2)).double()
 
     return multiply

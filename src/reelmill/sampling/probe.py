@@ -48,7 +48,7 @@ def _characters(model: TrainedModel, settings: SamplingSettings, seed: int) -> s
         engine.submit(Attempt(_FIRST_SONG + song))
     texts = {}
     while engine.active:
-        texts.update({sampled.attempt.song: sampled.text for sampled in engine.step()})
+        texts.update({one.song: one.text for one in engine.step().sampled(model.vocabulary)})
     return digest(*(text.encode("utf-8", "surrogatepass") for _, text in sorted(texts.items())))
 
 

@@ -12,14 +12,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 
+import numpy as np
+from numpy.typing import NDArray
+
 from reelmill.audio.process import ToolError
+from reelmill.errors import RequestError
 from reelmill.notation.validity import numbered
-from reelmill.sampling.engine import Attempt, Engine, Sampled
+from reelmill.sampling.block import Block, code_points
+from reelmill.sampling.engine import Attempt, Engine
 from reelmill.songs.make.validate import Validated, validate
 from reelmill.songs.store.plan import Plan
 from reelmill.songs.store.song import Song, empty_tally
 
-_IN_FLIGHT = 4  # blocks of attempts that may wait for an executor; with more, sampling waits
+_AT_ONCE = 32  # attempts that an executor's process validates in one go
 
 
 class Sampler:
@@ -35,7 +40,8 @@ class Sampler:
         self._engine, self._plan, self._executor = engine, plan, executor
         self._tallies: dict[int, dict[str, int]] = {}  # of songs that have no valid attempt yet
         self._retries: list[Attempt] = []
-        self._validating: dict[Future[list[Validated | str]], list[Sampled]] = {}
+        self._points = code_points(engine.vocabulary)
+        self._validating: dict[Future[list[Validated | str]], Block] = {}
 
     @property
     def room(self) -> int:
@@ -61,56 +67,62 @@ class Sampler:
         """Go on until some attempts are sampled or validated; return the songs that are finished by that."""
         while self._retries and self._engine.free:
             self._engine.submit(self._retries.pop())
-        if self._engine.active and len(self._validating) < _IN_FLIGHT:
-            began = time.monotonic()
-            sampled = self._engine.step()
-            self.seconds["sampling"] += time.monotonic() - began
-            self._submit(sampled)
+        # Sampling waits while as many attempts as there are slots wait for validation.
+        if self._engine.active and sum(map(len, self._validating.values())) < self.slots:
+            self._submit(self._sample())
         elif self._validating:
             wait(self._validating, return_when=FIRST_COMPLETED)
         done = [future for future in self._validating if future.done()]
         return [song for future in done for song in self._take(self._validating.pop(future), future.result())]
 
-    def _submit(self, sampled: list[Sampled]) -> None:
-        texts = [(numbered(each.text, each.attempt.song), each.ended) for each in sampled]
-        longest = self._plan.sampling.max_length
+    def _sample(self) -> Block:
+        began = time.monotonic()
+        try:
+            return self._engine.step()
+        except RequestError as error:
+            raise RequestError(f"{self._plan.run}, {self._plan.checkpoint}: {error}") from None
+        finally:
+            self.seconds["sampling"] += time.monotonic() - began
+
+    def _submit(self, sampled: Block) -> None:
+        given = self._points, self._plan.sampling.max_length
         if self._executor:
-            self._validating[self._executor.submit(_validate_all, texts, longest)] = sampled
+            for piece in sampled.pieces(_AT_ONCE):
+                self._validating[self._executor.submit(_validate_all, piece, *given)] = piece
             return
         began = time.monotonic()
         future: Future[list[Validated | str]] = Future()
-        future.set_result(_validate_all(texts, longest))
+        future.set_result(_validate_all(sampled, *given))
         self._validating[future] = sampled
         self.seconds["validating"] += time.monotonic() - began
 
-    def _take(self, sampled: list[Sampled], validated: list[Validated | str]) -> Iterator[Song]:
-        for each, result in zip(sampled, validated, strict=True):
-            if each.attempt.song not in self._tallies:
+    def _take(self, sampled: Block, validated: list[Validated | str]) -> Iterator[Song]:
+        columns = sampled.songs.tolist(), sampled.attempts.tolist(), sampled.ended.tolist()
+        for song_id, number, ended, result in zip(*columns, validated, strict=True):
+            if song_id not in self._tallies:
                 continue
             if isinstance(result, str):
-                del self._tallies[each.attempt.song]
-                self.faults.append((each.attempt.song, result))
-            elif song := self._song(each, result):
-                del self._tallies[each.attempt.song]
+                del self._tallies[song_id]
+                self.faults.append((song_id, result))
+            elif song := self._song(song_id, number + 1, ended, result):
+                del self._tallies[song_id]
                 yield song
 
-    def _song(self, sampled: Sampled, validated: Validated) -> Song | None:
-        """The song that an attempt settles; None if another attempt is needed, which is then queued."""
-        attempt = sampled.attempt
-        tally = self._tallies[attempt.song]
-        for name in ("made", *(["ended"] if sampled.ended else []), *validated.passed()):
+    def _song(self, song: int, attempts: int, ended: bool, validated: Validated) -> Song | None:
+        """The song that its last of ``attempts`` settles; None if another is needed, which is then queued."""
+        tally = self._tallies[song]
+        for name in ("made", *(["ended"] if ended else []), *validated.passed()):
             tally[name] += 1
         reason = validated.reason(self._plan.songs_settings.require)
-        attempts = attempt.number + 1
         self.attempts += 1
         if not reason:
             self.songs += 1
-            facts = validated.facts(attempt.song, attempts)
-            return Song(id=attempt.song, facts=facts, midi=validated.data, tally=tally)
+            facts = validated.facts(song, attempts)
+            return Song(id=song, facts=facts, midi=validated.data, tally=tally)
         self.last_reason = reason
         if attempts == self._plan.songs_settings.max_attempts:
-            return Song(id=attempt.song, failure=reason, tally=tally)
-        self._retries.append(Attempt(attempt.song, attempts, attempt.prompt))
+            return Song(id=song, failure=reason, tally=tally)
+        self._retries.append(Attempt(song, attempts, self._plan.prompt(song)))
         return None
 
 
@@ -127,12 +139,13 @@ def make_songs(ids: Sequence[int], sampler: Sampler) -> Iterator[Song]:
         yield finished.pop(song)
 
 
-def _validate_all(texts: list[tuple[str, bool]], max_length: int) -> list[Validated | str]:
-    """Each text's validation, or the fault of the machine that prevents it."""
+def _validate_all(sampled: Block, points: NDArray[np.uint32], max_length: int) -> list[Validated | str]:
+    """Each attempt's validation, or the fault of the machine that prevents it."""
     results: list[Validated | str] = []
-    for abc, ended in texts:
+    columns = sampled.songs.tolist(), sampled.texts(points), sampled.ended.tolist()
+    for song, text, ended in zip(*columns, strict=True):
         try:
-            results.append(validate(abc, ended, max_length))
+            results.append(validate(numbered(text, song), ended, max_length))
         except ToolError as error:
             results.append(str(error))
     return results
