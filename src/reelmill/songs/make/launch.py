@@ -106,7 +106,7 @@ def produce(
         made = Made(bar)
         if any(share.needs(kind) for kind in halves):
             roles = plan_roles(config, share.in_reach, halves)
-            if len(roles) == 1:
+            if len(roles) == 1 and not roles[0].gpu:  # a GPU's worker has processes that validate
                 name = f"{shard[0]}/{shard[1]}"
                 with Leases(directory, name) as leases:
                     Worker(directory, plan, config, model, share, leases, made, share=name).run()
