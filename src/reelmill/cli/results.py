@@ -1,8 +1,9 @@
-"""``reelmill collect``, ``verify``, ``audit`` and ``report``: what became of it."""
+"""``reelmill collect``, ``verify``, ``audit``, ``track`` and ``report``: what became of it."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from reelmill.cli.command import Command
 from reelmill.cli.options import add_directory, add_json, add_overrides
@@ -42,6 +43,14 @@ def _audit(options: argparse.Namespace) -> int:
     return 0 if result.identical else 1
 
 
+def _track(options: argparse.Namespace) -> int:
+    from reelmill.report.publication import track
+
+    archive = track(options.directory, options.overrides)
+    print(f"{archive}: for `comet upload`" if archive else f"{options.directory}: all of it is at Comet")
+    return 0
+
+
 def _report(options: argparse.Namespace) -> int:
     from reelmill.report.page import results, write_report
     from reelmill.report.results import format_results
@@ -57,6 +66,11 @@ def _collect_options(parser: argparse.ArgumentParser) -> None:
     add_directory(parser)
     add_overrides(parser)
     add_json(parser)
+
+
+def _track_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", type=Path, metavar="RUN|DIR")
+    add_overrides(parser)
 
 
 def _verify_options(parser: argparse.ArgumentParser) -> None:
@@ -81,5 +95,6 @@ COMMANDS = {
     "collect": Command("Index, summary and dataset card of a songs directory.", _collect_options, _collect),
     "verify": Command("Check that a corpus is complete, intact and exactly once.", _verify_options, _verify),
     "audit": Command("Make random songs again and compare the bytes.", _audit_options, _audit),
+    "track": Command("Bring a run or songs to Comet, or make an archive for it.", _track_options, _track),
     "report": Command("Write report.html for songs or a run.", add_directory, _report),
 }
