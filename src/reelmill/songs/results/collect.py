@@ -16,16 +16,17 @@ import pyarrow.parquet as pq
 
 from reelmill import durable
 from reelmill.errors import DamagedError, IncompleteError
+from reelmill.layout import INDEX
 from reelmill.songs.make.reference import read_tunes
 from reelmill.songs.results.card import GITIGNORE, dataset_card
 from reelmill.songs.results.summary import Summary
 from reelmill.songs.store.manifest import KINDS, Kind, check, tar_path
 from reelmill.songs.store.plan import Plan, read_plan
-from reelmill.songs.store.song import SOUND_COLUMNS, TEXT_COLUMNS
+from reelmill.songs.store.song import SOUND_COLUMNS, TABLE_COLUMNS, as_row
 from reelmill.songs.store.tar import read_some
 from reelmill.songs.store.totals import count_half
 
-INDEX, SUMMARY, CARD = "index.parquet", "summary.json", "README.md"
+SUMMARY, CARD = "summary.json", "README.md"
 
 _SHOWN = 10
 
@@ -64,7 +65,7 @@ def collect(directory: Path, audio: bool = True) -> dict[str, Any]:
 
 def _schema(audio: bool) -> pa.Schema:
     """The columns of the index; those of the sound are null for a song without."""
-    columns = {"id": "int64", "shard": "int32", **TEXT_COLUMNS, **(SOUND_COLUMNS if audio else {})}
+    columns = {"id": "int64", "shard": "int32", **TABLE_COLUMNS, **(SOUND_COLUMNS if audio else {})}
     return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
 
 
@@ -99,7 +100,7 @@ def _rows(directory: Path, plan: Plan, number: int) -> Iterator[dict[str, Any]]:
             heard[facts["id"]] = {name: facts[name] for name in SOUND_COLUMNS}
     silence: dict[str, Any] = dict.fromkeys(SOUND_COLUMNS) if plan.audio else {}
     for facts in _facts(tar_path(directory, "text", number)):
-        yield {**facts, "shard": number, **heard.get(facts["id"], silence)}
+        yield {**as_row(facts), "shard": number, **heard.get(facts["id"], silence)}
 
 
 def _facts(path: Path) -> Iterator[dict[str, Any]]:
