@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from reelmill import durable
 from reelmill.errors import DamagedError, IncompleteError
-from reelmill.layout import INDEX
+from reelmill.layout import CONFIG, INDEX
+from reelmill.runs import run_config
 from reelmill.songs.make.reference import read_tunes
 from reelmill.songs.results.card import GITIGNORE, dataset_card
 from reelmill.songs.results.summary import Summary
@@ -56,11 +57,24 @@ def collect(directory: Path, audio: bool = True) -> dict[str, Any]:
             if rows:
                 index.write_table(pa.Table.from_pylist(rows, schema))
     text, sound = count_half(directory, plan, "text"), count_half(directory, plan, "audio")
-    facts = {**summary.to_json(plan, text, sound, sizes), "training_tunes": read_tunes(directory)}
+    facts = {
+        **summary.to_json(plan, text, sound, sizes),
+        "training_tunes": read_tunes(directory),
+        "corpus": _corpus(directory, plan),
+    }
     durable.write_json(directory / SUMMARY, facts)
     durable.write_text(directory / CARD, dataset_card(directory.resolve().name, plan, facts))
     durable.write_text(directory / ".gitignore", GITIGNORE)
     return facts
+
+
+def _corpus(directory: Path, plan: Plan) -> str | list[str] | None:
+    """The source of the tunes that the model was trained on; None where neither songs nor run say it."""
+    tunes = read_tunes(directory) or {}
+    if "source" not in tunes and plan.run and (Path(plan.run) / CONFIG).is_file():
+        return run_config(Path(plan.run)).corpus.source
+    source: str | list[str] | None = tunes.get("source")
+    return source
 
 
 def _schema(audio: bool) -> pa.Schema:
