@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas
@@ -12,6 +14,7 @@ from huggingface_hub import ModelCard
 import reelmill
 from reelmill.cli import main
 from reelmill.runs import load_model
+from tests.local_hub import LocalHub, local_hub
 
 TUNES = "\n".join(
     f"X:{number}\nT:No. {number}\nM:4/4\nL:1/8\nK:D\n" + "DEFG ABcd|d2cB A2GF|" * (1 + number % 5) + "]\n"
@@ -83,3 +86,33 @@ def test_what_cannot_be_pushed_is_said(
     assert os.environ["HF_HUB_OFFLINE"] == "1"  # as all tests have it
     assert main(["push", str(run), "a/b"]) == 1
     assert "a/b: the hub cannot be reached" in capsys.readouterr().err
+
+
+def command(hub: LocalHub, home: Path, token: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python, with ``arguments``, for which ``hub`` is the hub."""
+    environment = {
+        **os.environ, "HF_ENDPOINT": hub.endpoint, "HF_TOKEN": token, "HF_HOME": str(home),
+        "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }  # fmt: skip
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_what_is_pushed_comes_back(run: Path, tmp_path: Path) -> None:
+    push = ("-m", "reelmill", "push", str(run), "somebody/reels")
+    fetch = (
+        "import huggingface_hub, reelmill\n"
+        "model = reelmill.load_model(huggingface_hub.snapshot_download('somebody/reels'))\n"
+        "print(len(reelmill.sample_songs(model, 3, require='none', max_length=40)))"
+    )
+    with local_hub() as hub:
+        refused = command(hub, tmp_path, "hf_wrong", *push)
+        assert refused.returncode == 2 and "somebody/reels: the hub refused it" in refused.stderr
+        assert len(refused.stderr.splitlines()) <= 2 and not hub.files
+        done = command(hub, tmp_path, "hf_right", *push)
+        assert done.returncode == 0, done.stderr
+        assert hub.created["visibility"] == "private" and hub.endpoint in done.stdout
+        assert hub.files == {path.name: path.read_bytes() for path in (run / "hub").iterdir()}
+        fetched = command(hub, tmp_path, "hf_right", "-c", fetch)
+    assert fetched.stdout.strip() == "3", fetched.stderr
