@@ -1,4 +1,4 @@
-"""The library in ten lines of Python: load a corpus, load a model, sample songs, render them.
+"""The library in ten lines of Python: load a corpus, train or load a model, sample songs, render them.
 
 These are the command line's own rooms with the files left out. For corpora of songs that last, use
 ``reelmill.songs`` (or ``reelmill generate``), whose bytes are the same as those of ``sample_songs`` here.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reelmill.config import nearest, parse
+from reelmill.config import Config, nearest, parse
 from reelmill.errors import RequestError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from reelmill.model import TrainedModel
     from reelmill.songs.make.render import Recording
+    from reelmill.training.loop import TrainingResult
 
 
 def load_corpus(source: str | list[str], **settings: Any) -> datasets.DatasetDict:
@@ -40,6 +41,16 @@ def load_model(directory: str | Path, checkpoint: str | None = None) -> TrainedM
     if is_songs(directory):
         return TrainedModel.load(directory / "model")
     return load_checkpoint(directory, checkpoint)
+
+
+def train(config: Config, run: str | Path) -> TrainingResult:
+    """Train in the directory ``run`` to the end of what ``config`` (``load_config``) asks for.
+
+    Goes on with a run that is not finished. Raises RequestError for settings that cannot be.
+    """
+    from reelmill.training.loop import train as train_run
+
+    return train_run(config, Path(run))
 
 
 def sample_songs(

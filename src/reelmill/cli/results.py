@@ -1,4 +1,4 @@
-"""``reelmill collect``, ``verify``, ``audit``, ``track`` and ``report``: what became of it."""
+"""``reelmill collect``, ``verify``, ``audit``, ``track``, ``report`` and ``export``: what became of it."""
 
 from __future__ import annotations
 
@@ -62,6 +62,14 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace) -> int:
+    from reelmill.songs.results.export import export
+
+    exported = export(options.directory, options.to, options.where, options.limit)
+    show(exported, options.json)
+    return 1 if exported.left_out else 0
+
+
 def _collect_options(parser: argparse.ArgumentParser) -> None:
     add_directory(parser)
     add_overrides(parser)
@@ -91,10 +99,25 @@ def _audit_options(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    add_directory(parser)
+    parser.add_argument(
+        "--to", type=Path, required=True, metavar="PATH",
+        help="a book NAME.abc, or a folder that is called midi, wav or musicxml; it must be new",
+    )  # fmt: skip
+    parser.add_argument(
+        "--where", default="true", metavar="SQL",
+        help="a condition on columns of index.parquet, for example \"rhythm = 'jig' and key = 'D'\"",
+    )  # fmt: skip
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N songs of those; default all")
+    add_json(parser)
+
+
 COMMANDS = {
     "collect": Command("Index, summary and dataset card of a songs directory.", _collect_options, _collect),
     "verify": Command("Check that a corpus is complete, intact and exactly once.", _verify_options, _verify),
     "audit": Command("Make random songs again and compare the bytes.", _audit_options, _audit),
     "track": Command("Bring a run or songs to Comet, or make an archive for it.", _track_options, _track),
     "report": Command("Write report.html for songs or a run.", add_directory, _report),
+    "export": Command("Chosen songs as a book, MIDI, WAV or MusicXML.", _export_options, _export),
 }

@@ -24,7 +24,7 @@ def test_index_summary_and_card(songs: Path) -> None:
     index = pandas.read_parquet(songs / "index.parquet")
     assert list(index["id"]) == list(range(SONGS))
     assert list(index["shard"]) == [song // 8 for song in range(SONGS)]
-    assert index["abc"].str.startswith("X:").all() and index["midi"].all()
+    assert index["abc"].str.startswith("X:").all() and index["playable"].all()
     assert np.allclose(index["duration_seconds"], index["midi_seconds"] + 0.25, atol=0.002)
     assert index["loudness_dbfs"].between(-40, 0).all()
 

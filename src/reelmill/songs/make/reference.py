@@ -33,7 +33,7 @@ def write_tunes(directory: Path, settings: CorpusSettings) -> None:
     try:
         train = load_or_build(settings).tunes["train"]
         chosen = sorted({index * len(train) // _SAMPLE for index in range(_SAMPLE)})
-        durable.write_json(path, measure_tunes(train.select(chosen)["text"]))
+        durable.write_json(path, {"source": settings.source, **measure_tunes(train.select(chosen)["text"])})
     except (RequestError, IncompleteError) as error:
         _log.warning("no pass rates of the training tunes: %s", error)
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from reelmill.notation.meter import plain_meter
 from reelmill.songs.store.manifest import member_name
 from reelmill.songs.store.tar import Member
 
@@ -40,6 +41,10 @@ SOUND_COLUMNS = {
 }
 """What an ID.json of the audio half has beside them."""
 
+_RENAMED = {"midi": "playable"}  # beside ``midi_file``, the bytes
+TABLE_COLUMNS = {_RENAMED.get(name, name): kind for name, kind in TEXT_COLUMNS.items()}
+"""The columns that ``open_songs`` and index.parquet make of them; see ``as_row``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Song:
@@ -60,6 +65,12 @@ def empty_tally() -> dict[str, int]:
 def to_json(facts: dict[str, Any]) -> bytes:
     """The bytes of an ID.json."""
     return (json.dumps(facts, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def as_row(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts of an ID.json as a table has them: its names say what they hold, C and 4/4 are one meter."""
+    row = {_RENAMED.get(name, name): value for name, value in facts.items()}
+    return {**row, "meter": plain_meter(row["meter"])}
 
 
 def text_members(song: Song) -> list[Member]:
