@@ -150,7 +150,7 @@ def test_a_killed_worker_costs_comet_nothing(server: Server, run: Path, tmp_path
     for name in ("text/attempts", "text/sampling_seconds", "text/passed_midi", "audio/songs_per_second"):
         steps = server.steps(name)
         assert len(steps) == len(set(steps)) == 20, name
-    sounds = [body for path, body in server.requests if path.endswith("asset/upload") and b"RIFF" in body]
+    sounds = [body for path, body in server.requests if path.endswith("asset/upload") and b"fLaC" in body]
     assert len(sounds) >= 16
     keys = {json.loads(body)["experimentKey"] for path, body in server.requests if path.endswith("add/run")}
     assert keys == {Outbox(out).experiment().key}
