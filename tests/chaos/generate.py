@@ -18,6 +18,7 @@ import argparse
 import itertools
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -114,9 +115,18 @@ class Campaign:
         for number, (name, kind) in zip(places, itertools.product(HARMS, KINDS), strict=True):
             self._harm(name, kind, number)
         self._ended(self._start("verify", self.songs, "--discard-damaged"), None, codes={1})
+        self._throw_away()
         self._end_well(self._worker())
         if self._harmed:
             raise Failure(f"{self.songs}: not made good: {sorted(self._harmed)}")
+
+    def _throw_away(self) -> None:
+        """Remove what ``verify`` has put aside, once it is seen to be nothing but what was harmed."""
+        aside = self.songs / "damaged"
+        found = {(kind, number) for kind in KINDS for number in shard_numbers(aside, kind)}
+        if found - self._harmed:
+            raise Failure(f"{aside}: verify has put aside {sorted(found - self._harmed)}, which nothing harmed")
+        shutil.rmtree(aside)
 
     def disturb_collect(self, kills: int) -> None:
         """Meet the aims at collecting, and collect in the end."""
