@@ -75,7 +75,7 @@ def test_irish_is_the_labs_recipe() -> None:
         ("training.steps=abc", "training.steps should be int, not 'abc'"),
         ("training.steps=0", "training.steps should be greater than or equal to 1, not 0"),
         ("training.steps=1.5", "training.steps"),
-        ("sampling.precision=fp8", "'float32', 'bfloat16' or 'int8', not 'fp8'"),
+        ("sampling.precision=fp8", "'int8', 'float32' or 'bfloat16', not 'fp8'"),
         ("corpus.source=[1]", "corpus.source"),
         ("training=3", "expected section.key=value"),
         ("training.steps=[", "not a valid YAML value"),

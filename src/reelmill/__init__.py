@@ -11,6 +11,7 @@ _EXPORTS = {
     "load_config": ("reelmill.config", "load"),
     "load_corpus": ("reelmill.python", "load_corpus"),
     "load_model": ("reelmill.python", "load_model"),
+    "train": ("reelmill.python", "train"),
     "sample_songs": ("reelmill.python", "sample_songs"),
     "render_abc": ("reelmill.python", "render_abc"),
     "open_songs": ("reelmill.songs.store.open", "open_songs"),

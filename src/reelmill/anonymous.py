@@ -1,6 +1,6 @@
 """Files without a name: no environment leaks into what they hold, and nothing is left whatever is killed.
 
-Another process sees one by its descriptor (``/dev/fd/N``, ``/proc/PID/fd/N``).
+Who opens files by name sees one by its descriptor (``/dev/fd/N``).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ def anonymous_file(data: bytes = b"") -> Iterator[BinaryIO]:
     with file:
         if data:
             file.write(data)
+            file.seek(0)  # macOS opens /dev/fd/N where this descriptor stands, Linux at the beginning
         yield file
 
 

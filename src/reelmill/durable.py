@@ -86,17 +86,25 @@ def creating_directory(path: Path, facts: dict[str, Any] | None = None) -> Itera
 
     ``facts`` are added to the manifest. ``path`` must not exist.
     """
+    with filling_directory(path) as partial:
+        yield partial
+        listing = {
+            str(item.relative_to(partial)): {"bytes": item.stat().st_size, "sha256": sha256(item)}
+            for item in sorted(partial.rglob("*"))
+            if item.is_file()
+        }
+        (partial / MANIFEST).write_text(json.dumps({**(facts or {}), "files": listing}, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def filling_directory(path: Path) -> Iterator[Path]:
+    """A temporary directory to fill; it is synced and renamed to ``path``, which is new or empty."""
     partial = temporary(path)
     try:
         partial.mkdir(parents=True)
         yield partial
-        files = sorted(item for item in partial.rglob("*") if item.is_file())
-        listing = {
-            str(item.relative_to(partial)): {"bytes": item.stat().st_size, "sha256": sha256(item)}
-            for item in files
-        }
-        (partial / MANIFEST).write_text(json.dumps({**(facts or {}), "files": listing}, indent=2) + "\n")
-        for item in [*files, partial / MANIFEST]:
+        files = [item for item in partial.rglob("*") if item.is_file()]
+        for item in files:
             sync(item)
         for item in sorted({item.parent for item in files} | {partial}, reverse=True):
             sync(item)
@@ -191,3 +199,12 @@ def raise_explained(error: BaseException, path: Path) -> NoReturn:
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         raise RequestError(f"{path}: cannot be written ({error.strerror})") from error
     raise error
+
+
+def digest(*pieces: bytes | memoryview) -> str:
+    """The SHA-256, in hex, of ``pieces`` and of where each ends."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(len(piece).to_bytes(8, "big"))
+        digest.update(piece)
+    return digest.hexdigest()

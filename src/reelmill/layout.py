@@ -10,6 +10,7 @@ CONFIG, METRICS, CHECKPOINTS, LOGS = "config.yaml", "metrics.jsonl", "checkpoint
 TRACKERS = "trackers"
 STATE = "state.json"
 PLAN = "plan.json"
+INDEX = "index.parquet"
 
 
 def is_songs(directory: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The library in ten lines of Python: load a corpus, load a model, sample songs, render them.
+"""The library in ten lines of Python: load a corpus, train or load a model, sample songs, render them.
 
 These are the command line's own rooms with the files left out. For corpora of songs that last, use
 ``reelmill.songs`` (or ``reelmill generate``), whose bytes are the same as those of ``sample_songs`` here.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reelmill.config import nearest, parse
+from reelmill.config import Config, nearest, parse
 from reelmill.errors import RequestError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from reelmill.model import TrainedModel
     from reelmill.songs.make.render import Recording
+    from reelmill.training.loop import TrainingResult
 
 
 def load_corpus(source: str | list[str], **settings: Any) -> datasets.DatasetDict:
@@ -42,6 +43,16 @@ def load_model(directory: str | Path, checkpoint: str | None = None) -> TrainedM
     return load_checkpoint(directory, checkpoint)
 
 
+def train(config: Config, run: str | Path) -> TrainingResult:
+    """Train in the directory ``run`` to the end of what ``config`` (``load_config``) asks for.
+
+    Goes on with a run that is not finished. Raises RequestError for settings that cannot be.
+    """
+    from reelmill.training.loop import train as train_run
+
+    return train_run(config, Path(run))
+
+
 def sample_songs(
     model: TrainedModel,
     count: int,
@@ -62,7 +73,7 @@ def sample_songs(
     from reelmill.notation.validity import numbered
     from reelmill.sampling.engine import Attempt, Engine
     from reelmill.sampling.settings import SamplingSettings
-    from reelmill.songs.make.validate import REQUIREMENTS, judge
+    from reelmill.songs.make.validate import REQUIREMENTS, validate
     from reelmill.songs.store.prompts import check_opening
 
     sampling = parse(SamplingSettings, settings, "sample_songs")
@@ -75,17 +86,16 @@ def sample_songs(
     while waiting or engine.active:
         while waiting and engine.free:
             engine.submit(waiting.pop())
-        for sampled in engine.step():
-            attempt = sampled.attempt
-            abc = numbered(sampled.text, attempt.song)
-            reason = judge(abc, sampled.ended, sampling.max_length, TEMPOS).reason(require)
+        for one in engine.step().sampled(model.vocabulary):
+            abc = numbered(one.text, one.song)
+            reason = validate(abc, one.ended, sampling.max_length, TEMPOS).reason(require)
             if not reason:
-                songs[attempt.song] = abc
-            elif attempt.number + 1 < max_attempts:
-                waiting.append(Attempt(attempt.song, attempt.number + 1, prompt))
+                songs[one.song] = abc
+            elif one.attempt + 1 < max_attempts:
+                waiting.append(Attempt(one.song, one.attempt + 1, prompt))
             else:
                 raise RequestError(
-                    f"song {attempt.song}: none of {max_attempts} attempts is valid (the last: {reason}); "
+                    f"song {one.song}: none of {max_attempts} attempts is valid (the last: {reason}); "
                     "train the model longer, or lower require or temperature"
                 )
     return [songs[song] for song in range(count)]

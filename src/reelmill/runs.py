@@ -2,6 +2,8 @@
 
     RUN/checkpoints/step-000100/{model.safetensors, optimizer.pt, state.json, manifest.json}
 
+A folder made for the hub (``reelmill.hub``) counts as a run with one checkpoint, which is the folder itself.
+
 Weights are safetensors; ``optimizer.pt`` is read with ``weights_only=True``: nothing in a file is executed.
 """
 
@@ -40,7 +42,7 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        return self.directory.name
+        return checkpoint_path(Path(), self.step).name
 
 
 def checkpoint_steps(run: Path) -> list[int]:
@@ -86,6 +88,8 @@ def find_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
     """
     if not run.is_dir():
         raise RequestError(f"{run}: no such run directory")
+    if (run / WEIGHTS).is_file() and (run / STATE).is_file():
+        return _of_the_hub(run, name)
     if name is None or name in ("best", "last"):
         newest = newest_intact(run)
         if newest is None:
@@ -96,6 +100,16 @@ def find_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
     if not digits.isdigit() or int(digits) not in steps:
         raise RequestError(f"{run}: no checkpoint {name!r}; there are best, last, {_listed(steps)}")
     return verified(run, int(digits))
+
+
+def _of_the_hub(folder: Path, name: str | None) -> Checkpoint:
+    state = durable.read_json(folder / STATE)
+    if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+        raise DamagedError(f"{folder / STATE}: not the state of a model")
+    only = Checkpoint(folder, state["step"], state)
+    if name not in (None, "best", "last", only.name):
+        raise RequestError(f"{folder}: no checkpoint {name!r}; it has {only.name} alone")
+    return only
 
 
 def _best(run: Path, newest: Checkpoint) -> Checkpoint:

@@ -2,9 +2,9 @@
 
 A small model is trained and makes a corpus twice: once in peace, once by one or two commands at a time that
 are started again and again. Each is watched until it is in the phase to be hit; then it is killed, alone or
-with its children, or asked to stop, or loses a child of its pool or a worker beside its own and has to go on.
-Between starts finished shards are damaged, and the disk fills up. In the end both directories must hold the
-same files, byte for byte but for what manifests and metrics say of who made a shard and when.
+with its children, or asked to stop. Others have two workers, lose one of them and have to go on, before all
+are killed. Between starts finished shards are damaged, and the disk fills up. In the end both directories
+must hold the same files, byte for byte but for what manifests and metrics say of who made a shard and when.
 
 A phase is counted as it was seen both before and after the signal. Phases overlap (sampling goes on while
 songs are rendered and committed); a kill is counted once, under the phase it was aimed at.
@@ -18,6 +18,7 @@ import argparse
 import itertools
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -33,8 +34,6 @@ from watched import (
     COMMITTING,
     FIRST_STEPS,
     PHASES,
-    POOL_STEP,
-    PROCESSORS,
     RENDERING,
     SAMPLING,
     START_UP,
@@ -47,8 +46,9 @@ from reelmill.errors import DamagedError
 from reelmill.songs.store.manifest import KINDS, Kind, check, shard_numbers, tar_path
 from reelmill.songs.store.plan import read_plan
 
-_MIX = (KILL, CHILD, GROUP, TERM, KILL, CHILD, KILL, GROUP)
+_MIX = (KILL, GROUP, TERM, KILL, KILL, GROUP)
 _CODES = {KILL: -signal.SIGKILL, TERM: -signal.SIGTERM, GROUP: -signal.SIGKILL}
+_WORKERS_DELAY = 1.5  # seconds at most before one of two workers is killed, and then before all are
 _DELAYS = {START_UP: 0.03, SAMPLING: 0.01, RENDERING: 0.01, COMMITTING: 0.004, COLLECTING: 0.02}
 """Seconds at most between seeing a phase and hitting it."""
 
@@ -87,7 +87,6 @@ class Campaign:
         self._shards = read_plan(peace).shards
         self._aims: list[Aim] = []
         self._harmed: set[tuple[Kind, int]] = set()
-        self._worker_next = False
         self._first_steps = itertools.cycle(range(1, len(FIRST_STEPS) + 1))
         self._harms = itertools.cycle(itertools.product(HARMS, KINDS))
         self._mounts = disk.can_mount(place / "disk")
@@ -101,8 +100,11 @@ class Campaign:
         goals = len(self._aims)
         rooms = enumerate(itertools.islice(itertools.cycle(_ROOMS), full_disks), start=1)
         episodes = [(goals * number // (full_disks + 1), room) for number, room in rooms]
-        while self._aims:
-            self._round(goals)
+        lost = 0
+        while self._aims or lost < -(-kills // len(PHASES)):
+            if self._aims:
+                self._round(goals)
+            lost += self._lose_a_worker()
             if episodes and goals - len(self._aims) >= episodes[0][0]:
                 self._fill_disk(episodes.pop(0)[1], goals)
 
@@ -112,17 +114,26 @@ class Campaign:
         places = self._chosen.sample(range(self._shards), len(HARMS) * len(KINDS))
         for number, (name, kind) in zip(places, itertools.product(HARMS, KINDS), strict=True):
             self._harm(name, kind, number)
-        # As long as something is missing, a byte that rots in a tar of the right size and time is not seen.
-        for _ in range(2):
-            self._end_well(self._worker())
+        self._ended(self._start("verify", self.songs, "--discard-damaged"), None, codes={1})
+        self._throw_away()
+        self._end_well(self._worker())
         if self._harmed:
             raise Failure(f"{self.songs}: not made good: {sorted(self._harmed)}")
 
+    def _throw_away(self) -> None:
+        """Remove what ``verify`` has put aside, once it is seen to be nothing but what was harmed."""
+        aside = self.songs / "damaged"
+        found = {(kind, number) for kind in KINDS for number in shard_numbers(aside, kind)}
+        if found - self._harmed:
+            raise Failure(
+                f"{aside}: verify has put aside {sorted(found - self._harmed)}, which nothing harmed"
+            )
+        shutil.rmtree(aside)
+
     def disturb_collect(self, kills: int) -> None:
         """Meet the aims at collecting, and collect in the end."""
-        ways = [way for way in _MIX if way != CHILD]
         self._aims = [
-            (COLLECTING, way) for way in itertools.islice(itertools.cycle(ways), -(-kills // len(PHASES)))
+            (COLLECTING, way) for way in itertools.islice(itertools.cycle(_MIX), -(-kills // len(PHASES)))
         ]
         while self._aims:
             command = self._start("collect", self.songs, "tracking.comet=false")
@@ -167,19 +178,44 @@ class Campaign:
         ]
         # Sound alone needs a plan; a plan made without sound would be another.
         world = self._chosen.choice(worlds[: 3 + begun])
-        return [self._start(*arguments, "--json", processors=PROCESSORS // len(world)) for arguments in world]
+        return [self._start(*arguments, "songs.workers=1", "--json") for arguments in world]
+
+    def _lose_a_worker(self) -> int:
+        """Kill one of the two workers of a command, which goes on, and then all of it; 1 if both were met."""
+        if self._finished("audio") == self._shards:
+            self._make_work()
+        command = self._start("generate", *self._arguments(), "songs.workers=2", "--json")
+        while command.running and not command.workers:
+            time.sleep(0.01)
+        time.sleep(self._chosen.random() * _WORKERS_DELAY)
+        workers = command.workers
+        if not workers or not command.kill(self._chosen.choice(workers)):
+            self._end_well(command)
+            return 0
+        self._note(Kill(BETWEEN, CHILD, command.name, (), False, self._finished("audio")))
+        time.sleep(self._chosen.random() * _WORKERS_DELAY)
+        command.kill_group()
+        code = command.wait()
+        if code not in (0, _CODES[GROUP]):
+            raise Failure(f"{command}: exit code {code} after a worker was killed:\n{command.said()}")
+        self._check()
+        return 1
+
+    def _note(self, kill: Kill) -> None:
+        self.story.kills.append(kill)
+        self._say(f"{len(self.story.kills):3}  {kill.describe()}")
 
     def _worker(self, room: int | None = None) -> Command:
-        return self._start("generate", *self._arguments(), "--json", room=room)
+        return self._start("generate", *self._arguments(), "songs.workers=1", "--json", room=room)
 
     def _arguments(self) -> list[object]:
         whole: list[object] = [self._run, "--songs", self._total, "--out", self.songs]
         return self._chosen.choice([whole, [self.songs]]) if self._finished("audio") else whole
 
-    def _start(self, *arguments: object, processors: int = PROCESSORS, room: int | None = None) -> Command:
+    def _start(self, *arguments: object, room: int | None = None) -> Command:
         self.story.starts += 1
         log = self._place / "logs" / f"{self.story.starts}.log"
-        return Command(log, *arguments, processors=processors, room=room)
+        return Command(log, *arguments, room=room)
 
     def _disturb(self, command: Command, goals: int) -> Kill | None:
         """Hit a worker until it must end; None if it comes to its end by itself."""
@@ -189,7 +225,7 @@ class Campaign:
             if phase != START_UP:
                 self._wait_for_pace(command, goals)
             kill = self._hit(command, aim)
-            if kill and kill.way != CHILD:
+            if kill:
                 return kill
             if not command.running:
                 break
@@ -197,8 +233,6 @@ class Campaign:
 
     def _possible(self, command: Command) -> list[Aim]:
         starting = [aim for aim in self._aims if aim[0] == START_UP]
-        if not self._finished("text"):  # what only the first start does comes before there are children
-            starting = [aim for aim in starting if aim[1] != CHILD]
         if START_UP in command.phases and starting and self._chosen.random() < 0.5 + (self.story.starts < 5):
             return starting
         never = {START_UP, *({RENDERING} if "--no-audio" in command.arguments else ())}
@@ -214,13 +248,13 @@ class Campaign:
 
     def _hit(self, command: Command, aim: Aim) -> Kill | None:
         """Do what ``aim`` says in its phase; None if the phase does not come."""
-        phase, way = aim
+        phase = aim[0]
         step = self._step(command, aim)
         while command.running:
             phases = command.phases
             if phase == START_UP and START_UP not in phases:
                 return None
-            if phase in phases and command.step >= step and (way != CHILD or command.child):
+            if phase in phases and command.step >= step:
                 time.sleep(self._chosen.random() * _DELAYS[phase])
                 if phase in command.phases:
                     return self._done(command, aim)
@@ -233,38 +267,29 @@ class Campaign:
             return self._chosen.choice([self._chosen.randint(1, self._shards), self._shards + 1])
         if aim[0] != START_UP:
             return 0
-        if aim[1] == CHILD:
-            return self._chosen.randint(POOL_STEP, len(FIRST_STEPS))
         return next(self._first_steps)
 
     def _done(self, command: Command, aim: Aim) -> Kill | None:
         wanted, way = aim
         before, unlisted = command.phases, command.unlisted
-        if way == CHILD:
-            # A worker beside its own, if there is one, or a child of the pool: each in turn.
-            self._worker_next = not self._worker_next
-            if not command.kill(command.worker if self._worker_next and command.worker else command.child):
-                return None
-        else:
-            command.kill_group() if way == GROUP else command.send(_SIGNALS[way])
-            if command.wait() != _CODES[way]:
-                return None  # it had ended, or was about to
+        command.kill_group() if way == GROUP else command.send(_SIGNALS[way])
+        if command.wait() != _CODES[way]:
+            return None  # it had ended, or was about to
         seen = [phase for phase in PHASES if phase in before & command.phases]
         phase = wanted if wanted in seen else seen[-1] if seen else BETWEEN
         others = tuple(other for other in seen if other != phase)
         torn = unlisted and command.unlisted
         kill = Kill(phase, way, command.name, others, torn, self._finished("audio"))
-        self.story.kills.append(kill)
-        self._say(f"{len(self.story.kills):3}  {kill.describe()}")
+        self._note(kill)
         if (phase, way) in self._aims:
             self._aims.remove((phase, way))
         return kill
 
-    def _ended(self, command: Command, kill: Kill | None) -> None:
+    def _ended(self, command: Command, kill: Kill | None, codes: set[int] | None = None) -> None:
         """Wait for its end, which must be the one that was meant for it."""
         code, said = command.wait(), command.said()
         # Sound cannot be complete before the text is.
-        wanted = {_CODES[kill.way]} if kill and kill.way != CHILD else {0, int(command.name == "render")}
+        wanted = codes or ({_CODES[kill.way]} if kill else {0, int(command.name == "render")})
         if code not in wanted or (code >= 0 and "Traceback" in said):
             cause = kill.describe() if kill else "nothing that should end it"
             raise Failure(f"{command}: exit code {code} after {cause}:\n{said}")

@@ -25,17 +25,12 @@ COMMITTING, COLLECTING = "committing", "collecting"
 PHASES = (START_UP, SAMPLING, RENDERING, COMMITTING, COLLECTING)
 FIRST_STEPS = ("create_plan", "write_tunes", "keep_model", "produce", "text_fingerprint", "audio_fingerprint")
 """Of start-up, numbered from 1; 0 is before them."""
-POOL_STEP = FIRST_STEPS.index("text_fingerprint") + 1
-"""The first step of start-up that has children."""
-
 PROCESSORS = 2
 """That all workers share."""
 
 _STEP = len(PHASES)  # of start-up; of collecting, shards begun
-_CHILD = _STEP + 1  # process id of the child of the pool that was asked last
-_UNLISTED = _STEP + 2  # whether a tar is in place and its manifest is being written
-_WORKER = _STEP + 3  # process id of the worker beside its own that was given work last
-_NOTES = _STEP + 4
+_UNLISTED = _STEP + 1  # whether a tar is in place and its manifest is being written
+_NOTES = _STEP + 2
 _HANGS = 600.0
 _Context = multiprocessing.get_context("forkserver")
 _Context.set_forkserver_preload(["reelmill.songs.make.generate"])
@@ -48,19 +43,14 @@ class Failure(AssertionError):
 class Command:
     """``reelmill`` with ``arguments``, begun at once, as the first of a process group of its own.
 
-    Its pool has ``processors`` children. With ``room`` the disk seems full to it once it has written so many
-    bytes of tars.
+    With ``room`` the disk seems full to it once it has written so many bytes of tars.
     """
 
-    def __init__(
-        self, log: Path, *arguments: object, processors: int = PROCESSORS, room: int | None = None
-    ) -> None:
+    def __init__(self, log: Path, *arguments: object, room: int | None = None) -> None:
         self.arguments, self.log = [str(argument) for argument in arguments], log
         self._notes = _Context.RawArray("i", _NOTES)
         self._notes[PHASES.index(START_UP)] = int(self.name != "collect")
-        self._process = _Context.Process(
-            target=_run, args=(self.arguments, log, self._notes, processors, room)
-        )
+        self._process = _Context.Process(target=_run, args=(self.arguments, log, self._notes, room))
         log.parent.mkdir(parents=True, exist_ok=True)
         self._process.start()
         self._hangs = time.monotonic() + _HANGS
@@ -94,11 +84,6 @@ class Command:
         """Whether a tar is in place whose manifest is not."""
         return bool(self._notes[_UNLISTED])
 
-    @property
-    def child(self) -> int:
-        """Process id of the child of its pool that was asked for something last; 0 before that."""
-        return self._notes[_CHILD]
-
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, if it is still there."""
         _send(os.kill, self._id, number)
@@ -109,9 +94,9 @@ class Command:
         self.send(signal.SIGKILL)  # too early for a group
 
     @property
-    def worker(self) -> int:
-        """Process id of the worker beside its own that was given work last; 0 if there is none."""
-        return self._notes[_WORKER]
+    def workers(self) -> list[int]:
+        """Process ids of its workers, where they are processes of their own."""
+        return sorted(process for process in _session(self._id) if _is_worker(process))
 
     def kill(self, process: int) -> bool:
         """Kill one of its processes; False if that is gone."""
@@ -161,12 +146,19 @@ def _session(leader: int) -> set[int]:
     return found
 
 
+def _is_worker(process: int) -> bool:
+    try:
+        return b"worker_process" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 # Inside the process
 
 
-def _run(arguments: list[str], log: Path, notes: Any, processors: int, room: int | None) -> None:
+def _run(arguments: list[str], log: Path, notes: Any, room: int | None) -> None:
     os.setsid()
-    os.environ["REELMILL_PROCESSORS"] = str(processors)
+    os.environ["REELMILL_PROCESSORS"] = str(PROCESSORS)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(output, sys.stdout.fileno())
     os.dup2(output, sys.stderr.fileno())
@@ -239,30 +231,20 @@ def _wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
 def _note_songs(notes: _Notes) -> None:
     from reelmill import durable
     from reelmill.sampling.engine import Engine
-    from reelmill.songs.make import commit, generate, launch, machine, pool, worker
+    from reelmill.songs.make import fingerprint, generate, sounds, worker
     from reelmill.songs.store import manifest, tar
 
     def step(name: str, *_: Any, **__: Any) -> None:
         notes.values[_STEP] = FIRST_STEPS.index(name) + 1
 
     for name in FIRST_STEPS:
-        owner = machine if name.endswith("fingerprint") else generate
+        owner = fingerprint if name.endswith("fingerprint") else generate
         notes.at(owner, name, functools.partial(step, name))
-    notes.at(worker.Worker, "run", lambda _: notes.values.__setitem__(PHASES.index(START_UP), 0))
+    started = lambda *_: notes.values.__setitem__(PHASES.index(START_UP), 0)  # noqa: E731
+    notes.at(worker.Worker, "_fill", started)
     notes.around(Engine, "step", SAMPLING)
 
-    def ask(wrapped: Callable[..., Any], one: Any, header: dict[str, Any], *data: Any) -> Any:
-        notes.values[_CHILD] = one._process.pid
-        with notes.inside(RENDERING) if header["task"] == "record" else contextlib.nullcontext():
-            return wrapped(one, header, *data)
-
-    _wrap(pool._Child, "ask", ask)
-
-    def answer(one: Any, message: dict[str, Any]) -> None:
-        if message["tell"] == "next":
-            notes.values[_WORKER] = one.process.pid
-
-    notes.at(launch._Running, "_answer", answer)
+    notes.around(sounds, "record", RENDERING)
 
     # A commit lasts from the tar's end mark until nothing is left but the tar and its manifest.
     @contextlib.contextmanager
@@ -276,7 +258,7 @@ def _note_songs(notes: _Notes) -> None:
     def listed(path: Path, value: Any) -> None:
         notes.values[_UNLISTED] = int(path.parent.name in manifest.KINDS)
 
-    _wrap(commit, "committing", committing)
+    _wrap(worker, "committing", committing)
     notes.at(tar.TarWriter, "close", lambda _: notes.add(COMMITTING, 1))
     notes.at(durable, "write_json", listed)
 

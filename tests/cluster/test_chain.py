@@ -371,19 +371,6 @@ def test_a_night_that_an_earlier_plan_rules_out_is_refused_at_once(
     assert slurm.submitted == []
 
 
-def test_int8_on_gpus_is_refused_before_anything_is_queued(slurm: Slurm, settings: Config, run: Path) -> None:
-    sampling = dataclasses.replace(settings.sampling, precision="int8")
-    night = dataclasses.replace(settings, sampling=sampling)
-    with pytest.raises(RequestError, match=r"sampling\.precision = 'int8'.*use sampling\.precision=bfloat16"):
-        overnight(night, songs(run.parent / "tonight"), clusters(gpus_per_node=1))
-    with pytest.raises(RequestError, match=r"sampling\.precision"):
-        generate_on_cluster(songs(run, overrides=["sampling.precision=int8"]), clusters(gpus_per_node=1))
-    assert slurm.submitted == []
-    cpu = dataclasses.replace(night, sampling=dataclasses.replace(sampling, device="cpu"))
-    overnight(cpu, songs(run.parent / "tonight"), clusters(gpus_per_node=1))
-    assert 'sampling.device="cpu"' in collect_job(run.parent / "songs")["overrides"]  # the tasks are told
-
-
 @pytest.mark.parametrize(
     ("audio", "said"),
     [

@@ -15,11 +15,12 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import songs
 import torch
 import training
 from machine import Machine, Row
 
-PARTS = {part.__name__: part for part in training.PARTS}
+PARTS = {part.__name__: part for part in (*training.PARTS, *songs.PARTS)}
 
 
 def main() -> int:

@@ -37,6 +37,18 @@ def test_a_part_of_the_campaign_on_the_cpu(irish):
     assert "no GPU" in ended.stdout
 
 
+@pytest.mark.slow
+def test_the_songs_of_the_campaign_on_the_cpu(irish):
+    ended = campaign("--device", "cpu", "--only", "same", "--only", "strides", "--only", "busy")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert [
+        line.endswith("| PASS |") for line in ended.stdout.splitlines() if line.startswith("| songs")
+    ] == [
+        True,
+        True,
+    ]
+
+
 def test_a_command_that_fails_fails_the_campaign(irish):
     ended = campaign("--device", "cpu", "--only", "precision", WORLD_SIZE="2")
     assert ended.returncode == 1

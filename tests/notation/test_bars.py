@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from reelmill.notation.bars import bars_problem
+from reelmill.notation.bars import bars_problem, wrong_bar
 
 
 def jig(body: str) -> str:
@@ -97,3 +97,19 @@ def test_a_real_tune_that_lost_a_note_within_fails(pairs: list[tuple[str, str]])
             tried += 1
     assert tried > 200
     assert found / tried > 0.8
+
+
+@pytest.mark.parametrize(
+    ("body", "bar"),
+    [
+        ("|:GBd gdB|cec Bd|AFD DEF|GAB A2 D:|", "cec Bd"),
+        ("GBd gdB\ncec Bd |AFD DEF|1 GAB A2 D:|2 GAB A3|]", "cec Bd"),  # the end of the line closes the first
+        ('GBd gdB|1 cec BdB:|2 cec "G"[Bd]2 {c}d2 d|AFD DEF|', 'cec "G"[Bd]2 {c}d2 d'),
+        ("GBd gdB|[M:4/4] cec B% a remark\nf|GBdg dBGB|", "cec B% a remark\nf"),
+        ("GBd gdB|AFD DEF|", None),
+    ],
+)
+def test_the_wrong_bar_is_found_in_the_text(body: str, bar: str | None) -> None:
+    abc = f"X:1\nT:K: of the tune\nM:6/8\nL:1/8\nK:G\n{body}\n"
+    place = wrong_bar(abc)
+    assert (abc[slice(*place)] if place else None) == bar

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 import soundfile
 from written_directories import FAILED, HOSTILE, HOSTILE_SONG, TUNES, tone, write_run, write_songs
 
+from reelmill.config import load
 from reelmill.errors import IncompleteError, RequestError
+from reelmill.evaluation import evaluate_run
 from reelmill.report.engraving import engrave
 from reelmill.report.page import SAMPLE, results, write_report
 from reelmill.report.publication import publish_songs
@@ -20,6 +23,7 @@ from reelmill.report.sound import LONGEST, clip
 from reelmill.songs.store.manifest import tar_path
 from reelmill.tracking.comet import Publisher
 from reelmill.tracking.settings import TrackingSettings
+from reelmill.training.loop import train
 
 
 def test_the_same_directory_gives_the_same_page(songs_directory: Path) -> None:
@@ -97,6 +101,34 @@ def test_samples_of_a_run_are_shown(tmp_path: Path) -> None:
     assert (
         "step-100" in page and "Jig of Slurs" in page and "data:audio/" in page and "data:image/svg" in page
     )
+
+
+def test_a_run_shows_songs_of_its_best_model_and_the_test_figure(tmp_path: Path) -> None:
+    (tmp_path / "book.abc").write_text("\n".join(f"X:{i}\n{TUNES[i % 2][4:]}% {i}\n" for i in range(60)))
+    settings = [
+        f"corpus.source={tmp_path / 'book.abc'}", f"corpus.directory={tmp_path / 'corpus'}",
+        "corpus.similarity=1.0", "corpus.test_fraction=0.5", "model.embedding_size=8", "model.hidden_size=32",
+        "training.steps=4", "training.batch_size=4", "training.sequence_length=32", "tracking.comet=false",
+        "sampling.max_length=80",
+    ]  # fmt: skip
+    run = tmp_path / "run"
+    assert train(load(None, settings), run).finished
+    scores = evaluate_run(run)
+    for _ in range(2):  # the second page does not test again
+        page = write_report(run).read_text()
+        assert f"{scores['bits_per_char']:.3f}" in page and f"{scores['tunes']} test tunes" in page
+        assert "8 songs of step-000004, the best checkpoint: its first ones, none chosen" in page
+        assert page.count("<article") == 8
+    assert write_report(run).read_text() == page
+
+
+def test_a_quantity_that_never_changes_is_not_drawn(tmp_path: Path) -> None:
+    songs = read_songs(write_songs(tmp_path / "songs", 8, 8, audio=True))
+    drawn = "Tempo of 7 songs"
+    assert drawn in write_report(songs.directory).read_text()
+    tar = tar_path(songs.directory, "audio", 0)
+    tar.write_bytes(re.sub(rb'"tempo_bpm": \d+\.0', b'"tempo_bpm": 120.0', tar.read_bytes()))
+    assert drawn not in write_report(songs.directory).read_text()
 
 
 @pytest.mark.parametrize("suffix", ["WAV", "FLAC"])

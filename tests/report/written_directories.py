@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from reelmill.audio.midi import abc_to_midi
 from reelmill.audio.settings import AudioSettings
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.songs.settings import SongsSettings
@@ -18,7 +19,7 @@ from reelmill.tracking.metrics import MetricsLog
 TUNES = [
     "X:1\nT:The Silver Spear\nM:4/4\nL:1/8\nK:D\n|:A2 FA d2 fd|efde fdBd|A2 FA dAFA|BEE2 E2 FG:|\n",
     "X:2\nT:Jig of Slurs\nR:jig\nM:6/8\nL:1/8\nK:G\n|:GBd gdB|cec BdB|AFD DEF|GAB A2 D:|\n",
-    "X:3\nT:Waltz for Nobody\nM:3/4\nL:1/8\nK:Em\nE2 G2 B2|e4 d2|B2 A2 G2|E6|]\n",
+    "X:3\nT:Waltz for Nobody\nM:3/4\nL:1/8\nK:Em\nE2 G2 B2|e4|B2 A2 G2|E6|]\n",
 ]
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 HOSTILE_SONG = 1  # the first of the sample
@@ -88,6 +89,8 @@ def write_songs(directory: Path, count: int, per_shard: int, audio: bool, run: s
                         commit.add(f"{name}.wav", tone(2 + song / 4, 220 + 20 * song))
                     commit.add(f"{name}.abc", content["abc"].encode())
                     commit.add(f"{name}.json", to_json({**content, **sound} if kind == "audio" else content))
+                    if kind == "text":
+                        commit.add(f"{name}.mid", abc_to_midi(content["abc"]).data)
                 tally = {
                     "made": 2 * size,
                     "ended": 2 * size,

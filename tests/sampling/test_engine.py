@@ -1,5 +1,6 @@
 """What an attempt becomes depends on its own key and on nothing else."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 
@@ -7,21 +8,25 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from reelmill.compiled import processor_has
 from reelmill.corpus.vocabulary import END, Vocabulary
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel, new_network
-from reelmill.sampling import cell
 from reelmill.sampling import engine as engine_module
+from reelmill.sampling import kernels
+from reelmill.sampling.block import Sampled
 from reelmill.sampling.cell import SamplingCell
-from reelmill.sampling.engine import Attempt, Engine, Sampled
-from reelmill.sampling.kernels.choice import MOST_CHARACTERS, choose_by_pytorch
-from reelmill.sampling.kernels.gates import turn_by_pytorch
-from reelmill.sampling.kernels.streams import blocks_by_pytorch
+from reelmill.sampling.engine import Attempt, Engine
+from reelmill.sampling.kernels.choice import MOST_CHARACTERS
 from reelmill.sampling.reference import sample
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.training.settings import ModelSettings
 
 SETTINGS = SamplingSettings(max_length=120)
+
+VNNI = pytest.mark.skipif(
+    not processor_has("avx512vnni"), reason="PyTorch's product of integers saturates on this processor"
+)
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one layer", "two layers"])
@@ -40,7 +45,7 @@ def run(model: TrainedModel, settings: SamplingSettings, attempts: list[Attempt]
     while todo or engine.active:
         while todo and engine.free:
             engine.submit(todo.pop(0))
-        done.update({sampled.attempt.song: sampled for sampled in engine.step()})
+        done.update({one.song: one for one in engine.step().sampled(model.vocabulary)})
     return done
 
 
@@ -91,25 +96,25 @@ def as_on_cuda(
 ) -> dict[int, Sampled]:
     """Songs of an engine that goes on as it does on a CUDA device, with ``replay`` in a graph's place."""
     monkeypatch.setattr(engine_module, "replayable", replay)
+    monkeypatch.setattr(kernels, "by_loops", lambda _: False)
     engine, todo, done = Engine(model, settings, seed=11), attempts(60), {}
-    engine._static, engine._stride, engine._block, engine._column = True, 16, 16, 16
-    engine._rows = engine._idle(0)
     while todo or engine.active:
         while todo and engine.free:
             engine.submit(todo.pop())
-        done.update({sampled.attempt.song: sampled for sampled in engine.step()})
+        done.update({one.song: one for one in engine.step().sampled(model.vocabulary)})
     return done
 
 
-def test_songs_do_not_depend_on_the_characters_between_looks(
+@VNNI
+def test_songs_by_a_gpus_operations_and_strides_are_those_of_the_loops(
     model: TrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    expected = run(model, SETTINGS, attempts(60))
     settings = dataclasses.replace(SETTINGS, slots=40)
-    assert as_on_cuda(model, settings, lambda work, _: work, monkeypatch) == run(
-        model, SETTINGS, attempts(60)
-    )
+    assert as_on_cuda(model, settings, lambda work, _: work, monkeypatch) == expected
 
 
+@VNNI
 @pytest.mark.parametrize("warp", [{}, {"temperature": 0.7, "top_k": 5, "top_p": 0.8, "min_p": 0.1}])
 def test_a_stride_can_be_replayed(
     model: TrainedModel, warp: dict[str, float], monkeypatch: pytest.MonkeyPatch
@@ -118,24 +123,21 @@ def test_a_stride_can_be_replayed(
 
     So a decision taken in Python, a tensor made anew or a look at a value would change songs here as well.
     """
-    monkeypatch.setattr(cell, "turn", turn_by_pytorch)  # as on CUDA: no trace sees compiled loops
-    monkeypatch.setattr(engine_module, "blocks", blocks_by_pytorch)
-    monkeypatch.setattr(engine_module, "choose", choose_by_pytorch)
-    settings = dataclasses.replace(SETTINGS, slots=40, precision="bfloat16", **warp)
-    traces = []
+    settings = dataclasses.replace(SETTINGS, slots=40, **warp)
+    expected, traces = run(model, settings, attempts(60)), []
 
     def traced(work: Callable[[], None], _: torch.device) -> Callable[[], None]:
         work()
         traces.append(make_fx(lambda: (work(), torch.zeros(()))[1])())
         return traces[-1]
 
-    assert as_on_cuda(model, settings, traced, monkeypatch) == run(model, settings, attempts(60))
+    assert as_on_cuda(model, settings, traced, monkeypatch) == expected
     assert len(traces) == 1 and len(traces[0].graph.nodes) > 16 * 30
 
 
 @pytest.mark.parametrize("warp", [{}, {"temperature": 0.7}, {"top_k": 5}, {"top_p": 0.8}, {"min_p": 0.1}])
 def test_equal_to_the_plain_loop(model: TrainedModel, warp: dict[str, float]) -> None:
-    settings = dataclasses.replace(SETTINGS, **warp)
+    settings = dataclasses.replace(SETTINGS, precision="float32", **warp)
     fast = run(model, settings, attempts(12))
     plain = {a.song: sample(model, settings, 11, a) for a in attempts(12)}
     # The two round their sums otherwise; a draw that falls on a boundary may differ, in rare songs.
@@ -155,7 +157,7 @@ def test_a_song_is_cut_at_max_length(model: TrainedModel) -> None:
     cut = [sampled for sampled in done.values() if not sampled.ended]
     assert cut and all(len(sampled.text) == 5 for sampled in cut)
     longer = run(model, SETTINGS, attempts(40))
-    assert all(longer[s.attempt.song].text.startswith(s.text) for s in done.values())
+    assert all(longer[s.song].text.startswith(s.text) for s in done.values())
 
 
 def test_a_prompt_outside_the_vocabulary_is_refused_by_name(model: TrainedModel) -> None:
@@ -165,7 +167,7 @@ def test_a_prompt_outside_the_vocabulary_is_refused_by_name(model: TrainedModel)
         Engine(model, SETTINGS, seed=0).submit(Attempt(0, 0, "A" * 120))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_all_tensors_of_a_stride_are_on_its_device(
     model: TrainedModel, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,9 +179,10 @@ def test_all_tensors_of_a_stride_are_on_its_device(
     for attempt in attempts(2000):
         engine.submit(attempt)
     with torch.inference_mode():
-        engine._place()
+        engine._fit()
         engine._advance_stride()
-    assert engine._rows.current.shape == (2048,) and engine._rows.current.is_meta
+    assert engine._rows.current.shape == (1500 if precision == "int8" else 2048,)
+    assert engine._rows.current.is_meta
 
 
 def test_more_characters_than_their_weights_can_be_summed_for_are_refused() -> None:
@@ -198,7 +201,23 @@ def test_cuda_where_there_is_none_is_refused(model: TrainedModel) -> None:
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: GPU sampling was not run")
-def test_songs_on_cuda_do_not_depend_on_slots(model: TrainedModel) -> None:
-    settings = dataclasses.replace(SETTINGS, precision="bfloat16", slots=128, device="cuda")
+@pytest.mark.parametrize("precision", ["int8", "bfloat16"])
+def test_songs_on_cuda_do_not_depend_on_slots(model: TrainedModel, precision: str) -> None:
+    settings = dataclasses.replace(SETTINGS, precision=precision, slots=128, device="cuda")
     whole = run(model, settings, attempts(200))
     assert run(model, dataclasses.replace(settings, slots=64), attempts(200)[::-1]) == whole
+    if precision == "int8":
+        assert run(model, dataclasses.replace(settings, device="cpu"), attempts(200)) == whole
+
+
+def test_a_model_that_gives_no_numbers_is_said_to(
+    model: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("output.weight", "output.bias", "layers.0.bias_ih_l0", "layers.0.weight_hh_l0"):
+        broken = copy.deepcopy(model)
+        with torch.no_grad():
+            broken.network.get_parameter(name).view(-1)[5] = torch.nan
+        for loops in (True, False):
+            monkeypatch.setattr(kernels, "by_loops", lambda _, loops=loops: loops)
+            with pytest.raises(RequestError, match=r"no numbers.*an earlier checkpoint"):
+                run(broken, SETTINGS, attempts(60))

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from reelmill.compiled import processor_has
+from reelmill.sampling import kernels
 from reelmill.sampling.exact import exact_linear, exponent
 
 
@@ -24,6 +26,23 @@ def test_any_order_of_inputs_gives_the_same_bits(inputs: int, spread: float) -> 
     full, ones = exact_linear(signs, bias * 0, 1), torch.full_like(x, 2.0)
     by_hand = (signs.double().sum(1) * 2).float().expand(len(x), -1)
     torch.testing.assert_close(full(ones), by_hand, rtol=2e-5, atol=0)
+
+
+@pytest.mark.parametrize("inputs", [8, 64, 1024, 1536])
+@pytest.mark.parametrize("spread", [1e-20, 0.1, 1e6])
+def test_products_of_bytes_give_the_same_bits(
+    inputs: int, spread: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a GPU adds them up, tried on this processor."""
+    if not processor_has("avx512vnni"):
+        pytest.skip("the product of PyTorch saturates on this processor: it was not run")
+    weight, bias, x = layer(inputs, spread)
+    x[0], x[1] = x.abs().max(), -x.abs().max()
+    weight[0], weight[1], weight[2] = weight.abs().max(), -weight.abs().max(), 0.0
+    bias[3] = -torch.inf
+    expected = exact_linear(weight, bias, exponent(x))(x)
+    monkeypatch.setattr(kernels, "by_loops", lambda _: False)
+    assert torch.equal(exact_linear(weight, bias, exponent(x))(x), expected)
 
 
 @pytest.mark.parametrize("inputs", [24, 1024])

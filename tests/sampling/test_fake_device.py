@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from pretended_gpu import NAME, NO_VALUE, no_waiting
+from pretended_gpu import NAME, NO_VALUE, no_waiting, pretend_to_pin
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from reelmill.corpus.vocabulary import Vocabulary
 from reelmill.model import TrainedModel, new_network
@@ -11,34 +12,65 @@ from reelmill.sampling.engine import Attempt, Engine
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.training.settings import ModelSettings
 
+STRIDE = 32  # characters
+# In int8 each operation of the gates and of the output layer rounds by itself.
+MOST_KERNELS = {"float32": 81, "bfloat16": 81, "int8": 161}  # as they are; fewer is better
+WARP = {"temperature": 0.7, "top_k": 5, "top_p": 0.8, "min_p": 0.1}
+
+
+class Kernels(TorchDispatchMode):
+    """Counts operations that are no mere views."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        self.count += not operation.is_view
+        return operation(*arguments, **(options or {}))
+
 
 @pytest.fixture
-def strides(monkeypatch):
-    """Sample on a pretended device from here on; what is noted at the end of each stride without a wait."""
+def kernels(monkeypatch):
+    """Sample on a pretended device from here on; the number of kernels of each stride that was done."""
     made = []
 
     def replayable(work, device):
-        def without_waiting():
-            with no_waiting({}):
+        def counted():
+            with Kernels() as kernels:
                 work()
-            made.append(device.type)
+            made.append(kernels.count)
 
-        return without_waiting
+        return counted
 
     monkeypatch.setattr(engine_module, "sampling_device", lambda _: torch.device(NAME))
     monkeypatch.setattr(engine_module, "replayable", replayable)
     return made
 
 
-@pytest.mark.parametrize("warp", [{}, {"temperature": 0.7, "top_k": 5, "top_p": 0.8, "min_p": 0.1}])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_host_waits_only_to_see_what_has_ended(strides, precision, warp):
-    settings = ModelSettings(embedding_size=8, hidden_size=32, layers=2)
+def engine(precision, warp):
+    settings = ModelSettings(embedding_size=8, hidden_size=32)
     vocabulary = Vocabulary([chr(48 + index) for index in range(60)])
     model = TrainedModel(new_network(settings, vocabulary.size, seed=3).eval(), vocabulary, settings)
-    engine = Engine(model, SamplingSettings(precision=precision, slots=64, **warp), seed=1)
+    made = Engine(model, SamplingSettings(precision=precision, slots=64, **warp), seed=1)
     for song in range(100):
-        engine.submit(Attempt(song, prompt="0:A"[: song % 4]))
-    with pytest.raises(NO_VALUE, match="meta") as waited:
-        engine.step()
-    assert strides == [NAME], waited.getrepr(style="short")
+        made.submit(Attempt(song, prompt="0:A"[: song % 4]))
+    return made
+
+
+@pytest.mark.parametrize("warp", [{}, WARP])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_the_host_waits_only_for_what_the_stride_before_collected(kernels, precision, warp, monkeypatch):
+    """Two strides are under way when it first reads a value."""
+    sampling = engine(precision, warp)
+    with no_waiting(pretend_to_pin(monkeypatch)), pytest.raises(NO_VALUE, match="meta") as waited:
+        sampling.step()
+    assert len(kernels) == 2, waited.getrepr(style="short")
+
+
+@pytest.mark.parametrize("precision", MOST_KERNELS)
+def test_kernels_a_character(kernels, precision, monkeypatch):
+    pretend_to_pin(monkeypatch)
+    with pytest.raises(NO_VALUE):
+        engine(precision, {}).step()
+    assert kernels[0] / STRIDE <= MOST_KERNELS[precision]

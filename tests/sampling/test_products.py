@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from reelmill.compiled import processor_has
+from reelmill.sampling import kernels
 from reelmill.sampling.kernels import avx2
 from reelmill.sampling.kernels.levels import LEVELS
 from reelmill.sampling.products import MINIMUM_ROWS, int8_weight, product
 
+CPU = torch.device("cpu")
 PRECISIONS = ["float32", "bfloat16", "int8"]
 
 
@@ -15,7 +17,7 @@ PRECISIONS = ["float32", "bfloat16", "int8"]
 @pytest.mark.parametrize("inputs", [96, 1024])
 def test_rows_do_not_depend_on_number_order_neighbours_or_threads(precision: str, inputs: int) -> None:
     generator = torch.Generator().manual_seed(1)
-    multiply = product(torch.randn(4 * inputs, inputs, generator=generator) * 0.1, precision)
+    multiply = product(torch.randn(4 * inputs, inputs, generator=generator) * 0.1, precision, CPU)
     x = torch.tanh(torch.randn(256, inputs, generator=generator))
     threads = torch.get_num_threads()
     try:
@@ -37,7 +39,7 @@ def test_close_to_the_exact_product(precision: str, tolerance: float) -> None:
     weight = torch.randn(512, 256, generator=generator)
     x = torch.tanh(torch.randn(64, 256, generator=generator))
     exact = x.double() @ weight.double().t()
-    error = (product(weight, precision)(x).double() - exact).std() / exact.std()
+    error = (product(weight, precision, CPU)(x).double() - exact).std() / exact.std()
     assert error < tolerance
 
 
@@ -62,7 +64,24 @@ def test_int8_sums_are_exact_whatever_the_weights(
     for direction in (1, -1):
         state = torch.cat([torch.ones(1, 1024), weight.sign()]) * direction
         sums = (state * LEVELS).long() @ low.long().t()
-        assert torch.equal(product(weight, "int8")(state), sums.float() * (scale / LEVELS))
+        assert torch.equal(product(weight, "int8", CPU)(state), sums.float() * (scale / LEVELS))
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(64, 256), (1024, 4096)])
+def test_int8_by_a_gpus_operations_has_the_same_bits(
+    inputs: int, outputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their product of integers, tried on this processor."""
+    if not processor_has("avx512vnni"):
+        pytest.skip("the product of PyTorch saturates on this processor: it was not run")
+    generator = torch.Generator().manual_seed(7)
+    weight = torch.randn(outputs, inputs, generator=generator)
+    x = torch.tanh(torch.randn(256, inputs, generator=generator))
+    x[0], x[1], x[2] = 1.0, -1.0, (torch.arange(inputs) - inputs // 2 + 0.5) / LEVELS  # halves
+    x.clamp_(-1, 1)
+    expected = product(weight, "int8", CPU)(x)
+    monkeypatch.setattr(kernels, "by_loops", lambda _: False)
+    assert torch.equal(product(weight, "int8", CPU)(x), expected)
 
 
 def test_int8_weights_are_near_enough() -> None:

@@ -54,7 +54,7 @@ def texts(model: TrainedModel, warp: dict[str, float]) -> list[str]:
     for song in range(-(-SONGS // len(WARPS))):
         engine.submit(Attempt(song))
     while engine.active:
-        found.update({sampled.attempt.song: sampled.text for sampled in engine.step()})
+        found.update({one.song: one.text for one in engine.step().sampled(model.vocabulary)})
     return [text for _, text in sorted(found.items())]
 
 

@@ -168,7 +168,7 @@ def test_an_array_that_failed_is_submitted_again_wherever_the_songs_lie(
     start_job(
         "generate", trained, "--songs", 40, "--out", songs, "--tasks", 2, "--cluster", file, "--no-audio"
     )
-    (collect,) = of_stage(songs, "collect")
+    collect = of_stage(songs, "collect")[0]
     assert cluster.wait_for_end(collect["jobs"][0]) == "COMPLETED"
     again = of_stage(songs, "collect")[-1]
     assert again["folder"] != collect["folder"]

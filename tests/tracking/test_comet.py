@@ -1,5 +1,6 @@
 """The archive is made by the real comet_ml, offline, and read as `comet upload` would read it."""
 
+import io
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from reelmill.cli import main
 from reelmill.tracking.comet import Publisher, make_archive
 from reelmill.tracking.metrics import MetricsLog
 from reelmill.tracking.outbox import Outbox, Position
@@ -97,7 +99,9 @@ def test_everything_reaches_the_archive_and_nothing_about_the_machine_does(tmp_p
     assert archive.parameters()["corpus.source"] == '["irish"]'
     assert [data.decode() for _, data in archive.uploads("text-sample")] == [ABC]
     ((audio_name, audio),) = archive.uploads("audio")
-    assert audio_name.endswith(".wav") and audio.startswith(b"RIFF")
+    assert audio_name.endswith(".flac")
+    heard, rate = soundfile.read(io.BytesIO(audio), dtype="int16")
+    assert rate == 44100 and (heard == samples[:, None]).all()
     assert archive.uploads("asset") == [("results.csv", b"title,key\nThe Reel,D\n")]
     others = {payload["key"]: payload["value"] for payload in archive.payloads("log_other")}
     assert others["Name"] == "demo"
@@ -176,12 +180,23 @@ def test_a_position_survives_the_process_and_a_damaged_one_loses_nothing(tmp_pat
     assert len(outbox.news(outbox.position())[0]) == 1
 
 
-def test_without_a_key_auto_is_offline_and_quiet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write_metrics(tmp_path / "run", range(1, 3))
-    publisher = Publisher(tmp_path / "run", TrackingSettings(), {})
+def test_without_a_key_nothing_is_made_before_it_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    write_metrics(run, range(1, 3))
+    (run / "config.yaml").write_text("training: {steps: 2}\n")
+    publisher = Publisher(run, TrackingSettings(), {})
     publisher.publish()
-    assert publisher.close() is not None
-    assert caplog.records == []
+    publisher.log_song("song", ABC)
+    assert publisher.close() is None and not list((run / "comet").glob("*.zip")) and caplog.records == []
+    assert main(["track", str(run), "tracking.project=reels"]) == 0
+    (path,) = (run / "comet").glob("*.zip")
+    assert str(path) in capsys.readouterr().out
+    archive = Archive(path)
+    assert archive.experiment["project_name"] == "reels" and archive.parameters()["training.steps"] == 2
+    assert {step for _, step, _ in archive.metrics()} == {1, 2}
+    assert [data.decode() for _, data in archive.uploads("text-sample")] == [ABC]
 
 
 def test_online_without_a_key_warns_once_and_makes_an_archive(
@@ -245,9 +260,13 @@ def test_publishing_does_not_import_comet(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=60).returncode == 0
 
 
-def test_audio_files_are_published_as_they_are(tmp_path: Path) -> None:
-    wav = tmp_path / "a.flac"
-    soundfile.write(wav, np.zeros(100, dtype=np.int16), 22050)
-    Publisher(tmp_path / "run", OFFLINE, {}).log_song("s", ABC, wav)
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+def test_sound_is_published_compressed(tmp_path: Path, kind: str) -> None:
+    samples = np.arange(100, dtype=np.int16)
+    given = io.BytesIO()
+    soundfile.write(given, samples, 22050, format=kind)
+    Publisher(tmp_path / "run", OFFLINE, {}).log_song("s", ABC, given.getvalue())
     (item,) = Outbox(tmp_path / "run").news(Position())[1]
-    assert item.files["audio"].read_bytes() == wav.read_bytes()
+    assert item.files["audio"].suffix == ".flac"
+    heard, rate = soundfile.read(item.files["audio"], dtype="int16")
+    assert rate == 22050 and (heard == samples).all()

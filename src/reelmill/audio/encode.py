@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import wave
+from math import gcd
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+from scipy.signal import resample_poly
 
 from reelmill.audio.settings import AudioSettings
+
+_LISTENING_RATE = 24000  # hertz
 
 
 def encode(samples: NDArray[np.int16], settings: AudioSettings) -> bytes:
@@ -32,6 +36,27 @@ def pieces(samples: NDArray[np.int16], settings: AudioSettings) -> tuple[bytes |
         file.writeframesraw(b"")
         header = buffer.getvalue()  # before closing, which would note that no samples followed
     return header, np.ascontiguousarray(samples, "<i2").data.cast("B")
+
+
+def listening_copy(samples: NDArray[np.int16] | NDArray[np.float32], rate: int) -> tuple[bytes, str]:
+    """``samples`` [time, channels] at ``rate`` hertz as a small mono file for a page, and its media type.
+
+    MP3, which every browser plays.
+    """
+    mono = samples.mean(axis=1, dtype=np.float32)
+    if samples.dtype == np.int16:
+        mono /= 32768
+    if rate > _LISTENING_RATE:
+        common = gcd(rate, _LISTENING_RATE)
+        mono = resample_poly(mono, _LISTENING_RATE // common, rate // common).astype(np.float32)
+        rate = _LISTENING_RATE
+    mono *= 0.98 / max(0.98, float(np.abs(mono).max(initial=0)))
+    file = io.BytesIO()
+    if "MP3" in soundfile.available_formats():
+        soundfile.write(file, mono, rate, format="MP3", bitrate_mode="VARIABLE", compression_level=0.7)
+        return file.getvalue(), "audio/mpeg"
+    soundfile.write(file, mono, rate, format="FLAC")  # libsndfile before 1.1
+    return file.getvalue(), "audio/flac"
 
 
 def decode(audio: bytes | Path) -> tuple[NDArray[np.int16], int]:

@@ -79,7 +79,14 @@ def run(command: Sequence[str], limits: Limits, files: Sequence[BinaryIO] = ()) 
         sources = [_copy_above(descriptor, FIRST_FILE + len(files), closing) for descriptor in given]
         null = _copy_above(os.open(os.devnull, os.O_RDONLY), FIRST_FILE + len(files), closing, close=True)
         sources[0] = null
-        pid = os.posix_spawn(
+        pid = _spawn(command, sources)
+        code, timed_out = _wait(pid, limits)
+        return Ending(code, timed_out, contents(output))
+
+
+def _spawn(command: Sequence[str], sources: Sequence[int]) -> int:
+    try:
+        return os.posix_spawn(
             command[0],
             list(command),
             {"LC_ALL": "C"},
@@ -88,8 +95,8 @@ def run(command: Sequence[str], limits: Limits, files: Sequence[BinaryIO] = ()) 
             setsigmask=_NOTICES,
             setsigdef=_IGNORED_BY_PYTHON,
         )
-        code, timed_out = _wait(pid, limits)
-        return Ending(code, timed_out, contents(output))
+    except OSError as error:  # no more processes, or no more memory
+        raise ToolError(f"{command[0]}: cannot be started ({error.strerror})") from None
 
 
 def _copy_above(descriptor: int, lowest: int, closing: contextlib.ExitStack, close: bool = False) -> int:

@@ -28,7 +28,7 @@ class Symusic:
         except ValueError as error:
             raise RequestError(f"{soundfont}: {error}; give audio.soundfont another .sf2") from None
         with anonymous_file(simplified) as file:
-            path = f"/proc/self/fd/{file.fileno()}"
+            path = f"/dev/fd/{file.fileno()}"
             self._synthesizer = symusic.Synthesizer(path, sample_rate, _QUALITY)
         self._stereo = channels == 2
 

@@ -1,4 +1,4 @@
-"""``reelmill train`` and ``evaluate``: a model."""
+"""``reelmill train``, ``evaluate`` and ``push``: a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reelmill.cli.command import Command
 from reelmill.cli.options import add_config, add_json, add_run, run_directory
-from reelmill.cli.output import print_json
+from reelmill.cli.output import print_json, show
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -40,6 +40,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _push(options: argparse.Namespace) -> int:
+    from reelmill.hub import push
+
+    show(push(options.run, options.repository, options.checkpoint, options.dry_run), options.json)
+    return 0
+
+
 def _train_options(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add_run(parser)
@@ -54,6 +61,14 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def _push_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("repository", metavar="OWNER/NAME", help="made private if it is new")
+    parser.add_argument("--checkpoint", metavar="NAME", help="for example step-000100; default the best")
+    parser.add_argument("--dry-run", action="store_true", help="write RUN/hub and send nothing")
+    add_json(parser)
+
+
 COMMANDS = {
     "train": Command(
         "Train a model; goes on with an unfinished run.",
@@ -63,5 +78,11 @@ COMMANDS = {
     ),
     "evaluate": Command(
         "Held-out bits per character.", "reelmill evaluate runs/irish", _evaluate_options, _evaluate
+    ),
+    "push": Command(
+        "The best model, with a card, to the Hugging Face Hub.",
+        "reelmill push runs/irish OWNER/NAME",
+        _push_options,
+        _push,
     ),
 }

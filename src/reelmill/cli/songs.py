@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def _generate(options: argparse.Namespace) -> int:
     from reelmill.songs.make.generate import generate
+    from reelmill.songs.results.publishing import published_live
 
     shortcuts = {
         "sampling.temperature": options.temperature,
@@ -32,17 +33,18 @@ def _generate(options: argparse.Namespace) -> int:
     overrides += prompt_overrides(options)
     if options.dry_run:
         return _estimate(options, overrides)
-    outcome = generate(
-        options.source,
-        options.out,
-        songs=options.songs,
-        overrides=overrides,
-        seed=options.seed,
-        shard=options.shard,
-        checkpoint=options.checkpoint,
-        audio=not options.no_audio,
-        progress=not options.json,
-    )
+    with published_live(options.out or options.source, options.overrides):
+        outcome = generate(
+            options.source,
+            options.out,
+            songs=options.songs,
+            overrides=overrides,
+            seed=options.seed,
+            shard=options.shard,
+            checkpoint=options.checkpoint,
+            audio=not options.no_audio,
+            progress=not options.json,
+        )
     show(outcome, options.json)
     return songs_exit_code(outcome.complete, outcome.songs)
 
@@ -71,13 +73,15 @@ def _estimate(options: argparse.Namespace, overrides: list[str]) -> int:
 def _render(options: argparse.Namespace) -> int:
     from reelmill.config import load
     from reelmill.songs.make.render import render_directory
+    from reelmill.songs.results.publishing import published_live
 
     overrides = [text for text in options.sources if "=" in text and not Path(text).exists()]
     sources = [Path(text) for text in options.sources if text not in overrides]
     if options.backend:
         overrides.append(f"audio.backend={options.backend}")
     if len(sources) == 1 and sources[0].is_dir():
-        outcome = render_directory(sources[0], overrides, shard=options.shard, progress=not options.json)
+        with published_live(sources[0], overrides):
+            outcome = render_directory(sources[0], overrides, shard=options.shard, progress=not options.json)
         show(outcome, options.json)
         return songs_exit_code(outcome.complete, outcome.songs)
     return _render_books(sources, options.out, load(None, overrides).audio, options.json)

@@ -36,6 +36,7 @@ class NamedCorpus:
     """
 
     description: str
+    licence: str
     requirement: str
     books: Mapping[str, str]
     sha256: str
@@ -46,6 +47,7 @@ class NamedCorpus:
 NAMES: dict[str, NamedCorpus] = {
     "irish": NamedCorpus(
         description="804 Irish dance tunes, the data of the 6.S191 lab (mitdeeplearning)",
+        licence="the package is under the MIT licence and does not say who wrote them down",
         requirement="mitdeeplearning==0.7.5",
         books={"irish": r"mitdeeplearning-0\.7\.5/mitdeeplearning/data/irish\.abc"},
         sha256="a0a1920032af8f827ed4052ff0473a1bf519ef7bbb22b7be8fdbed0aa28adf65",
@@ -54,6 +56,7 @@ NAMES: dict[str, NamedCorpus] = {
     ),
     "traditional": NamedCorpus(
         description="4,248 tunes: Ryan's Mammoth Collection, O'Neill's 1850 and Aird's Airs (music21)",
+        licence="the books are of 1782 to 1903, their transcriptions as in music21's wheel (BSD)",
         requirement="music21==10.5.1",
         books={
             "airds-airs": r"music21/corpus/airdsAirs/[\w.-]+\.abc",

@@ -7,6 +7,7 @@ be long. Where a line ends in a full bar, its end closes the bar: people leave o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -16,10 +17,11 @@ from itertools import pairwise
 from reelmill.notation.header import split_tune
 from reelmill.notation.meter import Meter, parse_meter, parse_unit
 from reelmill.notation.rhythm import Stopwatch
-from reelmill.notation.tokens import Kind, Token, pieces
+from reelmill.notation.tokens import Kind, Token, pieces, places
 
 # Read once: the members of an enumeration are looked up slowly.
 _BAR, _ENDING, _NUMBER = Kind.BAR, Kind.ENDING, Kind.NUMBER
+_SOUNDING = (Kind.NOTE, Kind.REST, Kind.CHORD_OPEN, Kind.CHORD_CLOSE)
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Bar:
     meter: Meter
     after_edge: bool
     before_edge: bool = False
+    pieces: tuple[int, int] = (0, 0)  # its first one and the one after its last, of all of the body
 
     @cached_property
     def missing(self) -> Fraction:
@@ -43,33 +46,35 @@ class _Voice:
     bars: list[Bar] = field(default_factory=list)
     edge: bool = True  # whether the bar being read follows an edge
     next_meter: Meter | None = None
+    begin: int = 0  # the first piece of the bar being read
 
-    def take(self, token: Token) -> None:
+    def take(self, token: Token, at: int) -> None:
         kind = token.kind
         if kind is _BAR:
-            self.end_bar(edge=token.text not in ("|", ".|"))
+            self.end_bar(token.text not in ("|", ".|"), at)
         elif kind is _ENDING or kind is _NUMBER:
-            self.end_bar(edge=True)
+            self.end_bar(True, at)
         else:
             self.watch.take(token)
 
-    def end_bar(self, edge: bool) -> None:
+    def end_bar(self, edge: bool, at: int) -> None:
         lasted = self.watch.lasted
         if lasted:
-            self.bars.append(Bar(lasted, self.watch.meter, self.edge, edge))
+            self.bars.append(Bar(lasted, self.watch.meter, self.edge, edge, (self.begin, at)))
             self.edge = edge
         else:
             self.edge = self.edge or edge
             if self.bars:
                 self.bars[-1].before_edge |= edge
+        self.begin = at
         self.watch.restart()
         if self.next_meter:
             self.watch.meter, self.next_meter = self.next_meter, None
 
-    def end_line(self) -> None:
+    def end_line(self, at: int) -> None:
         """Close the bar if it is full."""
         if self.watch.lasted == self.watch.meter.bar:
-            self.end_bar(edge=False)
+            self.end_bar(False, at)
 
     def change(self, name: str, value: str) -> None:
         unit, meter = parse_unit(value), parse_meter(value)
@@ -95,11 +100,40 @@ def bars_problem(abc: str) -> str:
     if meter is None:
         return "unknown meter"
     voices = read_bars(abc, meter)
-    problems = (problem for bars in voices for problem in _problems(bars))
-    problem = next(problems, "")
+    _, problem = next((wrong for bars in voices for wrong in _problems(bars)), (None, ""))
     if not problem and not any(bar.missing == 0 for bars in voices for bar in bars):
         return "no full bar"
     return problem
+
+
+def wrong_bar(abc: str) -> tuple[int, int] | None:
+    """Where in ``abc`` the first bar stands that is too long or too short, from its first note to its end.
+
+    None if there is none.
+    """
+    fields, body = split_tune(abc)
+    meter = parse_meter(dict(fields).get("M", ""))
+    if meter is None:
+        return None
+    wrong = next((bar for bars in read_bars(abc, meter) for bar, _ in _problems(bars)), None)
+    if wrong is None:
+        return None
+    bar = list(zip(pieces(body), places(body), strict=True))[slice(*wrong.pieces)]
+    sounding = [place for found, place in bar if isinstance(found, Token) and found.kind in _SOUNDING]
+    starts = _line_starts(abc, body)
+    (first, begin, _), (last, _, end) = sounding[0], sounding[-1]
+    return starts[first] + begin, starts[last] + end
+
+
+def _line_starts(abc: str, body: list[str]) -> list[int]:
+    """Where each line of a tune's ``body`` begins in ``abc``, which has a header, and comments, too."""
+    starts = [0] * len(body)
+    key = re.search(r"^\s*K:.*", abc, re.MULTILINE)
+    place = key.end() if key else 0
+    for number, line in enumerate(body):
+        starts[number] = abc.index(line, place)
+        place = starts[number] + len(line)
+    return starts
 
 
 def read_bars(abc: str, meter: Meter) -> list[list[Bar]]:
@@ -108,10 +142,11 @@ def read_bars(abc: str, meter: Meter) -> list[list[Bar]]:
     unit = parse_unit(dict(fields).get("L", "")) or meter.default_unit
     voices: dict[str, _Voice] = {}
     current = _Voice(Stopwatch(unit, meter))
+    at = 0
     for line in lines:
         for found in pieces([line]):
             if isinstance(found, Token):
-                current.take(found)
+                current.take(found, at)
             elif found[0] == "V":
                 name = found[1].split(maxsplit=1)[0] if found[1].split() else ""
                 current = voices.setdefault(name, _Voice(Stopwatch(unit, meter)))
@@ -119,13 +154,14 @@ def read_bars(abc: str, meter: Meter) -> list[list[Bar]]:
                 current.change(*found)
             if not voices:
                 voices[""] = current
-        current.end_line()
+            at += 1
+        current.end_line(at)
     for voice in voices.values():
-        voice.end_bar(edge=True)
+        voice.end_bar(True, at)
     return [voice.bars for voice in voices.values() if voice.bars]
 
 
-def _problems(bars: list[Bar]) -> Iterator[str]:
+def _problems(bars: list[Bar]) -> Iterator[tuple[Bar, str]]:
     first = 0 if bars and bars[0].missing > 0 else 1
     made_up = {
         index + offset
@@ -136,7 +172,7 @@ def _problems(bars: list[Bar]) -> Iterator[str]:
     for index, bar in enumerate(bars):
         allowed = bar.after_edge or bar.before_edge or index in made_up
         if bar.missing < 0 or (bar.missing > 0 and not allowed):
-            yield f"bar {first + index} lasts {_beats(bar)} of {bar.meter.text}"
+            yield bar, f"bar {first + index} lasts {_beats(bar)} of {bar.meter.text}"
 
 
 def _beats(bar: Bar) -> str:

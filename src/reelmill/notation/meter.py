@@ -45,6 +45,11 @@ def parse_meter(value: str) -> Meter | None:
     return Meter(text, Fraction(beats, unit), beats % 3 == 0 and beats > 3)
 
 
+def plain_meter(value: str) -> str:
+    """``value`` with numbers for the signs C and C|: 4/4 and 2/2."""
+    return {"C": "4/4", "C|": "2/2"}.get(value, value)
+
+
 @lru_cache(maxsize=1024)
 def parse_unit(value: str) -> Fraction | None:
     """The unit note length in ``value`` (``1/8``) in whole notes; None if it is not one."""

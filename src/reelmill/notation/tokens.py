@@ -127,6 +127,20 @@ def pieces(lines: Iterable[str]) -> Iterator[Token | tuple[str, str]]:
             last = kind
 
 
+def places(lines: Iterable[str]) -> Iterator[tuple[int, int, int]]:
+    """Where each of ``pieces(lines)`` stands: its line, where it begins in it and where it ends."""
+    for number, line in enumerate(lines):
+        if body_field(line):
+            yield number, 0, len(line)
+            continue
+        last, end = Kind.INLINE, 0
+        for token in read_tokens(line):
+            begin, end = end, end + len(token.text)
+            if token.kind is not Kind.NUMBER or last is Kind.BAR:
+                yield number, begin, end
+            last = token.kind
+
+
 @lru_cache(maxsize=1 << 14)
 def note_parts(text: str) -> tuple[str, str, str, str]:
     """(accidental, letter, octave marks, length) of a note token's text."""

@@ -8,25 +8,24 @@ from statistics import median
 from reelmill.report.plots import Plot, Series, curves
 from reelmill.tracking.metrics import Record
 
-_HELD_OUT = "held-out tunes"
+_HELD_OUT = "validation"
 _RATES = ("chars_per_second",)
 _BITS = ("bits_per_char", "validation_bits_per_char")
-# (title, unit, names in metrics.jsonl, whether the axis begins at 0): what is there is plotted
+# (title, names in metrics.jsonl, whether the axis begins at 0): what is there is plotted
 _PANELS = (
-    ("Loss", "nats per character", ("loss",), False),
-    ("Bits per character", "bits", _BITS, False),
-    ("Learning rate", "learning rate", ("learning_rate",), True),
-    ("Throughput", "characters per second", _RATES, True),
+    ("Bits per character", _BITS, False),
+    ("Learning rate", ("learning_rate",), True),
+    ("Characters per second", _RATES, True),
 )
 
 
 def training_plots(records: Sequence[Record]) -> list[Plot]:
-    """One plot for each quantity that the log has."""
+    """One plot for each quantity that the log has and that changes."""
     plots = []
-    for title, unit, names, from_zero in _PANELS:
+    for title, names, from_zero in _PANELS:
         series = list(_series(records, names))
-        if series:
-            plots.append(curves(title, series, unit, from_zero))
+        if len({value for item in series for value in item.y}) > 1:
+            plots.append(curves(title, series, from_zero))
     return plots
 
 
@@ -37,9 +36,9 @@ def training_numbers(records: Sequence[Record]) -> list[tuple[str, str]]:
         if item.label == _HELD_OUT:
             best = min(item.y)
             step = item.x[list(item.y).index(best)]
-            numbers.append((f"bits per character, held-out, best (step {step:.0f})", f"{best:.3f}"))
-    for item in _series(records, ("loss",)):
-        numbers.append(("training loss at the end, nats per character", f"{item.y[-1]:.3f}"))
+            numbers.append((f"bits per character, validation, best (step {step:.0f})", f"{best:.3f}"))
+        else:
+            numbers.append(("bits per character, training, at the end", f"{item.y[-1]:.3f}"))
     for item in _series(records, _RATES):
         numbers.append(("characters per second, median", f"{median(item.y):,.0f}"))
     return numbers

@@ -19,7 +19,7 @@ def main(seed: int) -> int:
     toolkit.setOptions(
         {
             "inputFrom": "abc",
-            "pageWidth": 1600,
+            "pageWidth": 1300,
             "pageHeight": 60000,
             "adjustPageHeight": True,
             "pageMarginLeft": 10,

@@ -21,6 +21,7 @@ import soundfile
 from reelmill import durable
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.layout import is_run, is_songs
+from reelmill.notation.bars import bars_problem, wrong_bar
 from reelmill.notation.header import header
 from reelmill.report.curves import training_numbers, training_plots
 from reelmill.report.engraving import Engraving, engrave
@@ -28,6 +29,7 @@ from reelmill.report.plots import Plot, histogram
 from reelmill.report.results import Row, result
 from reelmill.report.songs import Song, Songs, read_songs
 from reelmill.report.sound import LONGEST, Clip, clip
+from reelmill.runs import checkpoint_steps
 from reelmill.songs.make.reference import read_tunes
 from reelmill.songs.store.song import TIERS
 from reelmill.tracking.metrics import read_metrics
@@ -63,7 +65,9 @@ class Card:
     anchor: str
     name: str
     row: Row
-    abc: str
+    abc: tuple[str, str, str]  # what is before the first wrong bar, that bar, and the rest
+    problem: str  # of that bar
+    midi: bytes
     tiers: list[tuple[str, bool]]
     clip: Clip | None
     silence: str  # why there is no player
@@ -73,6 +77,14 @@ class Card:
     def title(self) -> str:
         """What the song is called; sampled text."""
         return str(self.row["title"]) or "Untitled"
+
+    @property
+    def files(self) -> list[tuple[str, str, str]]:
+        """(kind, file name, content as a URI) of what can be saved."""
+        files = [("ABC", f"{self.name}.abc", _data_uri("".join(self.abc).encode(), "text/vnd.abc"))]
+        if self.midi:
+            files.append(("MIDI", f"{self.name}.mid", _data_uri(self.midi, "audio/midi")))
+        return files
 
 
 def write_report(directory: Path) -> Path:
@@ -123,6 +135,7 @@ def _songs_content(directory: Path) -> dict[str, Any]:
         "cards": cards,
         "distributions": _histograms(songs),
         "distribution_songs": len(songs.facts),
+        "about_cards": f"{len(cards)} songs, evenly spread over all {songs.made:,}.",
         "made": songs.made,
         "training": course,
         "facts": _plan_facts(songs),
@@ -136,18 +149,33 @@ def _run_content(directory: Path) -> dict[str, Any]:
         raise IncompleteError(f"{directory}: no step has been logged yet")
     media = [item for item in Outbox(directory).news(Position())[1] if item.kind == "song"]
     config = directory / "config.yaml"
+    tested, songs, about = _best_model(directory) if checkpoint_steps(directory) else ([], [], "")
+    samples = (_sample_card(index, item) for index, item in enumerate(media[-SAMPLE:]))
     return {
         "kind": "Training run",
-        "numbers": training_numbers(records),
+        "numbers": [*tested, *training_numbers(records)],
         "tiers": [],
         "failures": [],
         "damaged": [],
-        "cards": _cards(_sample_card(index, item) for index, item in enumerate(media[-SAMPLE:])),
+        "cards": _cards([*map(_song_card, songs), *samples]),
+        "about_cards": about,
         "distributions": [],
         "training": training_plots(records),
         "facts": [],
         "config": config.read_text(encoding="utf-8") if config.is_file() else "",
     }
+
+
+def _best_model(run: Path) -> tuple[list[tuple[str, str]], list[Song], str]:
+    """The test figure for the head of the page, the best model's songs, and what to say of them."""
+    from reelmill.report.best_model import best_model  # torch comes with it
+
+    found, scores, songs = best_model(run)
+    about = f"{len(songs)} songs of {found.name}, the best checkpoint: its first ones, none chosen."
+    if scores is None:
+        return [], songs, about
+    label = f"bits per character, {scores['tunes']:,} test tunes (step {found.step})"
+    return [(label, f"{scores['bits_per_char']:.3f}")], songs, about
 
 
 def _song_numbers(songs: Songs) -> list[tuple[str, str]]:
@@ -186,7 +214,7 @@ def _histograms(songs: Songs) -> list[Plot]:
     shown = []
     for title, key, unit in _HISTOGRAMS:
         values = [float(facts[key]) for facts in songs.facts if key in facts]
-        if len(values) > 1 and not (key == "midi_seconds" and songs.sounding):
+        if len(set(values)) > 1 and not (key == "midi_seconds" and songs.sounding):
             shown.append(histogram(title, values, unit))
     return shown
 
@@ -214,15 +242,22 @@ def _song_card(song: Song) -> Any:
 
     def make() -> Card:
         made, silence = _clip(song.audio)
+        problem = "" if facts["bars"] else bars_problem(facts["abc"])
+        wrong = wrong_bar(facts["abc"]) if problem else None
+        if not facts["midi"]:
+            silence = "No sound: it does not pass midi."
+        unheard = {} if facts["midi"] else {"duration_seconds": "", "tempo_bpm": ""}
         return Card(
             anchor=f"song-{facts['id']:09d}",
             name=f"{facts['id']:09d}",
-            row=result(facts),
-            abc=facts["abc"],
+            row={**result(facts), **unheard},
+            abc=_split(facts["abc"], wrong),
+            problem=problem,
+            midi=song.midi,
             tiers=[(tier, bool(facts[tier])) for tier in TIERS],
             clip=made,
             silence=silence,
-            engraving=engrave(facts["abc"]),
+            engraving=engrave(facts["abc"], wrong[0] if wrong else None),
         )
 
     return make
@@ -245,7 +280,9 @@ def _sample_card(index: int, media: Any) -> Any:
             anchor=f"sample-{index}",
             name=media.name,
             row=row,
-            abc=abc,
+            abc=_split(abc, None),
+            problem="",
+            midi=b"",
             tiers=[],
             clip=made,
             silence=silence,
@@ -253,6 +290,11 @@ def _sample_card(index: int, media: Any) -> Any:
         )
 
     return make
+
+
+def _split(abc: str, wrong: tuple[int, int] | None) -> tuple[str, str, str]:
+    begin, end = wrong or (len(abc), len(abc))
+    return abc[:begin], abc[begin:end], abc[end:]
 
 
 def _clip(audio: bytes) -> tuple[Clip | None, str]:
@@ -301,5 +343,6 @@ def _render(name: str, content: dict[str, Any]) -> str:
         data_uri=_data_uri,
         columns=columns,
         longest=LONGEST,
+        book="\n".join("".join(card.abc) for card in content["cards"]),
         **content,
     )

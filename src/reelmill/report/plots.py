@@ -67,14 +67,13 @@ def histogram(title: str, values: Sequence[float], xlabel: str) -> Plot:
         axes.axvline(median, color=_STANDINS[1], linewidth=1.5)
         axes.grid(visible=False, axis="x")
         axes.set_xlabel(xlabel)
-        axes.set_ylabel("songs")
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
 
     told = f"{title} of {len(data)} songs: median {median:.4g}, from {low:.4g} to {data.max():.4g} ({xlabel})"
     return Plot(title, _svg(title, told, draw))
 
 
-def curves(title: str, series: Sequence[Series], ylabel: str, from_zero: bool = False) -> Plot:
+def curves(title: str, series: Sequence[Series], from_zero: bool = False) -> Plot:
     """Lines over training steps. Long series are thinned by averaging neighbours."""
     shown = [_thinned(item) for item in series]
 
@@ -87,7 +86,6 @@ def curves(title: str, series: Sequence[Series], ylabel: str, from_zero: bool = 
         if len(shown) > 1:
             axes.legend()
         axes.set_xlabel("step")
-        axes.set_ylabel(ylabel)
         if from_zero:
             axes.set_ylim(0, 1.08 * max(max(item.y) for item in shown))
 

@@ -1,18 +1,23 @@
-"""The songs of the report, their sound and their results table, brought to Comet."""
+"""A run, or songs with their sound and their results table, brought to Comet."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from reelmill.errors import RequestError
+from reelmill import config as configuration
+from reelmill.errors import IncompleteError, RequestError
+from reelmill.layout import CONFIG, is_songs
 from reelmill.report.page import SAMPLE
 from reelmill.report.results import result, write_results
 from reelmill.report.songs import Songs, read_songs
-from reelmill.songs.make.publishing import parameters
+from reelmill.songs.results.publishing import parameters, tracking_settings
 from reelmill.songs.results.throughput import Figures
 from reelmill.songs.store.song import TIERS
-from reelmill.tracking.comet import Publisher
+from reelmill.tracking.comet import Publisher, may_be_online, tracks
+from reelmill.tracking.outbox import Outbox
 from reelmill.tracking.settings import TrackingSettings
 
 _log = logging.getLogger(__name__)
@@ -32,12 +37,39 @@ def publish_songs(directory: Path, settings: TrackingSettings) -> Path | None:
     sample = list(songs.sample(SAMPLE))
     table = directory / "results.csv"
     write_results(table, (result(song.facts) for song in sample))
+    if not tracks(settings):
+        return None
     planned = parameters(songs.plan)
     publisher = Publisher(directory, settings, {**planned, "songs": {**planned["songs"], **_totals(songs)}})
     for song in sample:
         publisher.log_song(f"song-{song.facts['id']:09d}", song.facts["abc"], song.audio or None)
     publisher.log_table(table)
-    return publisher.close()
+    archive = publisher.close()
+    outbox = Outbox(directory)
+    if archive or outbox.delivered():
+        outbox.drop_media()  # the shards have it
+    return archive
+
+
+def track(directory: Path, overrides: Sequence[str] = ()) -> Path | None:
+    """Bring a run or songs to Comet now, whatever has reached it before; the offline archive where no key is
+    configured.
+
+    Raises RequestError where ``tracking.comet`` is off, IncompleteError if nothing could be delivered.
+    """
+    config = None if is_songs(directory) else configuration.load(directory / CONFIG, overrides)
+    settings = config.tracking if config else tracking_settings(directory, overrides)
+    if not settings.comet:
+        raise RequestError(f"{directory}: tracking.comet is off; add tracking.comet=true")
+    if not may_be_online(settings):
+        settings = replace(settings, online=False)
+    if config:
+        archive = Publisher(directory, settings, configuration.to_dict(config)).close()
+    else:
+        archive = publish_songs(directory, settings)
+    if not archive and not Outbox(directory).delivered():
+        raise IncompleteError(f"{directory}: not all of it is at Comet")
+    return archive
 
 
 def _totals(songs: Songs) -> dict[str, float | int | str]:

@@ -14,16 +14,18 @@ from typing import Any
 from reelmill.errors import DamagedError
 from reelmill.songs.store.manifest import KINDS, Kind, Manifest, read_manifest, shard_numbers, tar_path
 from reelmill.songs.store.plan import Plan, read_plan
+from reelmill.songs.store.tar import read_some
 
 FACTS_LIMIT = 20_000  # songs whose facts are read; more than plots need, and seconds however large the corpus
 
 
 @dataclass(frozen=True, kw_only=True)
 class Song:
-    """A song whole: what its ID.json says, and its audio file ("" and b"" if there is none)."""
+    """A song whole: what its ID.json says, its audio file and its MIDI (b"" if there is none)."""
 
     facts: dict[str, Any]
     audio: bytes = b""
+    midi: bytes = b""
 
 
 @dataclass(kw_only=True)
@@ -116,9 +118,18 @@ class Songs:
                     sound = next(
                         (m for name, m in members.items() if name not in ("json", "abc", "mid")), None
                     )
-                    yield Song(facts=facts, audio=_read(tar, sound) if sound else b"")
+                    midi = self._midi(number, f"{facts['id']:09d}.mid")
+                    yield Song(facts=facts, audio=_read(tar, sound) if sound else b"", midi=midi)
         except (OSError, tarfile.TarError, KeyError, ValueError) as error:
             self.damaged.append(f"{path.name}: {error}")
+
+    def _midi(self, number: int, name: str) -> bytes:
+        """A song's MIDI, of the text half; b"" if that cannot be read."""
+        try:
+            members = read_some(tar_path(self.directory, "text", number), name.__eq__)
+            return next((data for _, data in members), b"")
+        except DamagedError:
+            return b""
 
 
 def _span(manifest: Manifest) -> tuple[float, float] | None:

@@ -27,6 +27,7 @@ from torch.nn.functional import pad
 
 from reelmill.corpus.vocabulary import START
 from reelmill.model import TrainedModel
+from reelmill.sampling import kernels
 from reelmill.sampling.exact import exact_linear, exponent
 from reelmill.sampling.kernels.gates import turn, turn_by_pytorch
 from reelmill.sampling.products import Product, in_blocks, product
@@ -43,10 +44,11 @@ class SamplingCell:
         self.layers = model.settings.layers
         self._size = model.settings.hidden_size
         self.hidden_size = -(-self._size // _VECTOR) * _VECTOR  # padded: what is added stays 0
-        self._turn = turn if device.type == "cpu" else turn_by_pytorch
+        exactly = precision == "int8" or kernels.by_loops(device)
+        self._turn = turn if exactly else turn_by_pytorch
         with torch.inference_mode(), one_thread():
             first = self._layer(network.layers[0])
-            embedding = network.embedding.weight.float()
+            embedding = network.embedding.weight.float().cpu()
             gates = exact_linear(first["weight_ih_l0"], _bias(first), exponent(embedding))
             self._products: list[Product] = []
             # What is added to each layer's product: a line for each character, or one for all.
@@ -59,9 +61,9 @@ class SamplingCell:
                 else:
                     weight = torch.cat([self._padded(layer["weight_ih_l0"], 1), recurrent], dim=1)
                     self._tables.append(_bias(layer)[None].to(device))
-                self._products.append(product(weight.to(device), precision))
+                self._products.append(product(weight, precision, device))
             self._characters = len(network.output.bias)
-            self._logits = in_blocks(self._output_layer(network.output, precision, device), device)
+            self._logits = self._output_layer(network.output, precision, device)
 
     def step(self, characters: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor) -> torch.Tensor:
         """Logits float32 [rows, vocabulary] after ``characters`` int64 [rows].
@@ -85,21 +87,21 @@ class SamplingCell:
         """
         # Columns are padded as well: a sixth less time, whatever the vocabulary.
         more = -self._characters % _COLUMNS
-        weight = pad(self._padded(layer.weight.float(), 1), (0, 0, 0, more)).to(device)
-        bias = pad(layer.bias.float(), (0, more)).to(device)
+        weight = pad(self._padded(layer.weight.float().cpu(), 1), (0, 0, 0, more))
+        bias = pad(layer.bias.float().cpu(), (0, more))
         bias[START] = -torch.inf  # the start mark begins a song and never stands in one
         if precision == "int8":
-            return exact_linear(weight, bias, integer_bits=0)
-        columns = weight.t().contiguous()
-        return lambda hidden: torch.addmm(bias, hidden, columns)
+            return exact_linear(weight, bias, 0, device)
+        columns, added = weight.t().contiguous().to(device), bias.to(device)
+        return in_blocks(lambda hidden: torch.addmm(added, hidden, columns), device)
 
     def _layer(self, lstm: nn.Module) -> dict[str, torch.Tensor]:
-        """A layer's parameters in float32, each of the four gates padded to the padded size."""
+        """A layer's parameters in float32 on the CPU, each of the four gates padded to the padded size."""
         doubled = torch.tensor([1.0, 1.0, 2.0, 1.0])
         parameters = {}
         for name, value in lstm.named_parameters():
-            gates = value.detach().float().unflatten(0, (4, self._size))
-            gates = gates * doubled.to(gates.device).reshape(4, *[1] * (gates.ndim - 1))
+            gates = value.detach().float().cpu().unflatten(0, (4, self._size))
+            gates = gates * doubled.reshape(4, *[1] * (gates.ndim - 1))
             parameters[name] = self._padded(gates, 1).flatten(0, 1)
         return parameters
 

@@ -1,43 +1,49 @@
 """The sampling engine: many songs at once, each with its own random stream.
 
-``submit`` attempts, ``step`` until some are finished, submit more. A slot holds one attempt; all slots go on
-by one character together, and a finished slot is free for the next attempt at once. What an attempt becomes
-depends on (model, settings, seed, song, attempt, prompt), not on the slot, the other slots or their number:
-every operation works on rows alone (``products``), random numbers are keyed by position (``streams``), and
-rows are padded to a number that keeps the libraries' kernels the same.
+``submit`` attempts, ``step`` until some are finished, submit more. A row holds one attempt; all rows go on by
+one character together, and a finished row is given the next attempt. What an attempt becomes depends on
+(model, settings, seed, song, attempt, prompt), not on the row, the other rows or their number: every
+operation works on rows alone (``products``), random numbers are keyed by position (``streams``), and rows are
+padded to a number that keeps the libraries' kernels the same.
 
-Between two looks at what has finished lies a stride of characters. On CUDA it is replayed as a graph
-(``replay``), always with the same rows.
+A stride gives free rows the attempts that wait, samples some characters, and collects what is finished. On a
+GPU all of it is one graph (``replay``): the device has the waiting attempts in a ring of its own, and goes on
+with the next stride while the host fetches what the last one finished.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from reelmill.corpus.vocabulary import END, START
 from reelmill.errors import RequestError
 from reelmill.model import TrainedModel
+from reelmill.sampling import kernels
+from reelmill.sampling.block import Block
 from reelmill.sampling.cell import SamplingCell
 from reelmill.sampling.kernels.choice import MOST_CHARACTERS, choose
 from reelmill.sampling.kernels.streams import blocks
 from reelmill.sampling.products import padded_rows
-from reelmill.sampling.replay import replayable
-from reelmill.sampling.rows import Rows
+from reelmill.sampling.replay import Fetching, replayable, sent
+from reelmill.sampling.rows import Queue, Rows, first_of
 from reelmill.sampling.settings import SamplingSettings
 
-EDITION = "4"
-"""Raised whenever an attempt becomes another text, or is validated otherwise, than in the edition before."""
-
 _BLOCK = 32  # characters for which random numbers are drawn at once
-# Characters between two looks at what has finished. Looks cost more than the few characters that a finished
-# row goes on for; on CUDA the device stands still at each.
-_STRIDE = {"cpu": 4, "cuda": 16}
+_STRIDE = {"cpu": 4, "cuda": 32}  # characters; a finished row idles until the stride's end
 _SLOTS = {"cpu": 256, "cuda": 4096}  # where the settings leave them open
+_AHEAD = 4  # on a GPU, so many slots to an attempt that waits there for a row, or is fetched from there
+_FEWEST = 256  # rows on a GPU: with less a character takes no less time
+_PROMPTS = 1024  # whose numbers are remembered
+
+Stride = Callable[[], list[torch.Tensor]]
+"""Goes on by some characters; what it has collected (``Engine._take`` has the order)."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +53,6 @@ class Attempt:
     song: int
     number: int = 0
     prompt: str = ""
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """What an attempt became; ``text`` includes the prompt, ``ended`` is False if max_length cut it."""
-
-    attempt: Attempt
-    text: str
-    ended: bool
 
 
 class Engine:
@@ -71,57 +68,137 @@ class Engine:
         self.device = sampling_device(settings)
         self.slots = slots(settings, self.device)
         self.characters = 0  # sampled so far in attempts that are finished
+        self.active = 0  # attempts submitted and not finished
         self._cell = SamplingCell(model, settings.precision, self.device)
-        self._vocabulary = model.vocabulary
-        self._static = self.device.type != "cpu"  # whether a stride may depend on tensors only
+        self.vocabulary = model.vocabulary
+        self._prompt = functools.lru_cache(_PROMPTS)(self._encoded)
+        self._static = not kernels.by_loops(self.device)  # whether a stride may depend on tensors only
         self._stride = _STRIDE["cuda" if self._static else "cpu"]
         self._block = self._stride if self._static else _BLOCK
-        self._waiting: deque[tuple[Attempt, np.ndarray]] = deque()
-        self._attempts: list[Attempt | None] = []  # of each row
-        self._placed = 0  # those of them that are attempts
+        self._most = self.slots + (self.slots // _AHEAD if self._static else 0)  # attempts at once
+        self._waiting: deque[tuple[Attempt, NDArray[np.int64]]] = deque()
+        self._characters = torch.uint8 if model.vocabulary.size <= 256 else torch.int32
+        self._queue = Queue.empty(self._most, settings.max_length, self._characters, self.device)
+        self._put = self._begun = (
+            0  # attempts that were put into the queue; of them, those known to have a row
+        )
+        self._longest = 0  # prompt so far, rounded up: a GPU needs a graph for each
         self._rows = self._idle(0)
+        self._prepared: dict[tuple[int, int], tuple[Rows, Stride]] = {}  # by rows and longest prompt
+        self._go_on: Stride = self._advance_stride
         self._column = self._block  # of the random numbers that come next
         self._prompted = False  # whether any row may still be reading its prompt
-        self._go_on: Callable[[], None] = self._advance_stride
-
-    @property
-    def active(self) -> int:
-        """Attempts submitted and not finished."""
-        return len(self._waiting) + self._placed
+        self._fetching = Fetching(self.device)
+        self._coming: deque[Callable[[], list[torch.Tensor]]] = deque()  # what strides have collected
 
     @property
     def free(self) -> int:
         """How many more attempts can be sampled at once."""
-        return max(0, self.slots - self.active)
+        return max(0, self._most - self.active)
 
     def submit(self, attempt: Attempt) -> None:
         """Queue an attempt. RequestError if its prompt cannot be one for this model."""
-        try:
-            prompt = self._vocabulary.encode(attempt.prompt, unknown="error")
-        except ValueError as error:
-            raise RequestError(f"prompt {attempt.prompt!r}: {error}") from None
-        if len(prompt) >= self.settings.max_length:
-            raise RequestError(
-                f"prompt of {len(prompt)} characters: sampling.max_length is {self.settings.max_length}"
-            )
+        prompt = self._prompt(attempt.prompt)
+        if len(prompt) > self._longest:
+            self._longest = min(1 << (len(prompt) - 1).bit_length(), self.settings.max_length)
         self._waiting.append((attempt, prompt))
+        self.active += 1
 
     @torch.inference_mode()
-    def step(self) -> list[Sampled]:
-        """Go on until some attempt is finished; those that are, in slot order. [] if none is active."""
-        if not self.active:
-            return []
-        self._place()
-        while True:
-            self._go_on()
-            if bool(self._rows.finished.any()) and (done := self._take()):
-                return done
+    def step(self) -> Block:
+        """Go on until some attempt is finished; those that are. An empty block if none is active.
 
-    def _advance_stride(self) -> None:
+        Raises RequestError if the model gives logits that are no numbers.
+        """
+        while self.active:
+            self._fit()
+            self._send()
+            self._coming.append(self._fetching.begin(self._go_on()))
+            # A GPU has the next stride to do while the last one's attempts are on their way.
+            if len(self._coming) > (1 if self._static else 0):
+                block = self._take(*self._coming.popleft()())
+                if len(block):
+                    return block
+        nothing = torch.zeros(4, 0, dtype=torch.int64)
+        return self._take(torch.tensor([0, self._begun, 0]), nothing, nothing[0][:, None])
+
+    def _encoded(self, prompt: str) -> NDArray[np.int64]:
+        try:
+            numbers = self.vocabulary.encode(prompt, unknown="error")
+        except ValueError as error:
+            raise RequestError(f"prompt {prompt!r}: {error}") from None
+        if len(numbers) >= self.settings.max_length:
+            raise RequestError(
+                f"prompt of {len(numbers)} characters: sampling.max_length is {self.settings.max_length}"
+            )
+        return numbers
+
+    def _send(self) -> None:
+        """Put waiting attempts into the device's queue, as many as have a place there."""
+        count = min(len(self._waiting), len(self._queue) - (self._put - self._begun))
+        if not count:
+            return
+        taken = [self._waiting.popleft() for _ in range(count)]
+        numbers = [[attempt.song, attempt.number, len(prompt)] for attempt, prompt in taken]
+        places = (np.arange(self._put, self._put + count) % len(self._queue))[None]
+        table = torch.from_numpy(np.concatenate([places, np.array(numbers, dtype=np.int64).T]))
+        at, *columns = sent(table, self.device).unbind()
+        queue = self._queue
+        for mine, column in zip((queue.song, queue.number, queue.prompt_length), columns, strict=True):
+            mine.index_copy_(0, at, column)
+        longest = max(len(prompt) for _, prompt in taken)
+        if longest:
+            text = torch.zeros(count, longest, dtype=self._characters)
+            for line, (_, prompt) in zip(text, taken, strict=True):
+                line[: len(prompt)] = torch.from_numpy(prompt)
+            queue.text[:, :longest].index_copy_(0, at, sent(text, self.device))
+        queue.submitted += count
+        self._put += count
+
+    def _advance_stride(self) -> list[torch.Tensor]:
+        """Begin what waits, sample, and collect what is finished (``_take`` has the order)."""
+        self._begin()
+        reading = self._rows.position < self._rows.prompt_length
+        self._prompted = self._longest > 0 and (self._static or bool(reading.any()))
         for _ in range(self._stride):
-            self._advance()
+            logits = self._advance()
+        return self._collect(logits)
 
-    def _advance(self) -> None:
+    def _begin(self) -> None:
+        """Give free rows the attempts at the front of the queue."""
+        rows, queue = self._rows, self._queue
+        free = ~(rows.running | rows.done)
+        entry = queue.begun + torch.cumsum(free, 0) - 1
+        takes = free & (entry < queue.submitted)
+        at: torch.Tensor | slice = slice(None)
+        if not self._static:
+            at = torch.nonzero(takes).squeeze(1)
+            if not len(at):
+                return
+            takes, entry = takes[at], entry[at]
+        queue.begun += takes.sum()
+        entry = entry % len(queue)
+
+        def begin(mine: torch.Tensor, value: torch.Tensor | int) -> None:
+            mine[at] = torch.where(takes, value, mine[at])
+
+        begin(rows.song, queue.song[entry])
+        begin(rows.number, queue.number[entry])
+        begin(rows.prompt_length, queue.prompt_length[entry])
+        begin(rows.current, START)
+        begin(rows.position, 0)
+        if self._longest:
+            text, some = rows.text[:, : self._longest], queue.text[:, : self._longest][entry]
+            text[at] = torch.where(takes[:, None], some, text[at])
+        for state in (rows.hidden, rows.cells):
+            state[:, at] = state[:, at].masked_fill(takes[:, None], 0.0)
+        rows.running[at] |= takes
+        rows.ended[at] &= ~takes
+        if self._column < self._block:
+            self._draw(at, self._column)
+
+    def _advance(self) -> torch.Tensor:
+        """One character for all rows; the logits."""
         rows = self._rows
         logits = self._cell.step(rows.current, rows.hidden, rows.cells)
         if self._column == self._block:
@@ -129,72 +206,50 @@ class Engine:
             self._column = 0
         chosen = choose(logits, rows.uniforms[:, self._column], self.settings)
         self._column += 1
-        place = rows.position.clamp(max=self.settings.max_length - 1)
+        place = rows.position.clamp(max=self.settings.max_length - 1)[:, None]
+        here = rows.text.gather(1, place).squeeze(1).to(torch.int64)
         if self._prompted:
-            given = rows.text.gather(1, place[:, None]).squeeze(1).to(torch.int64)
-            chosen = torch.where(rows.position < rows.prompt_length, given, chosen)
+            chosen = torch.where(rows.position < rows.prompt_length, here, chosen)
         # A finished row goes on in a stride with results nobody reads; its text and length stay as they are.
-        running = ~rows.finished
-        ended = running & (chosen == END)
-        written = torch.where(
-            running & ~ended, chosen, rows.text.gather(1, place[:, None]).squeeze(1).to(torch.int64)
-        )
-        rows.text.scatter_(1, place[:, None], written[:, None].to(rows.text.dtype))
-        rows.position += running & ~ended
+        ended = rows.running & (chosen == END)
+        written = rows.running & ~ended
+        rows.text.scatter_(1, place, torch.where(written, chosen, here)[:, None].to(rows.text.dtype))
+        rows.position += written
+        finished = ended | (written & (rows.position >= self.settings.max_length))
         rows.ended |= ended
-        rows.finished |= ended | (rows.position >= self.settings.max_length)
+        rows.done |= finished
+        rows.running &= ~finished
         rows.current.copy_(chosen)
+        return logits
 
-    def _take(self) -> list[Sampled]:
+    def _collect(self, logits: torch.Tensor) -> list[torch.Tensor]:
+        """Free finished rows, on a GPU a part of all at most; what they became."""
         rows = self._rows
-        at = torch.nonzero(rows.finished).squeeze(1)
-        texts, lengths = rows.text[at].cpu().numpy(), rows.position[at].tolist()
-        ended, done = rows.ended[at].tolist(), []
-        for row, text, length, end in zip(at.tolist(), texts, lengths, ended, strict=True):
-            attempt = self._attempts[row]
-            if attempt is None:
-                continue
-            self._attempts[row] = None
-            self._placed -= 1
-            self.characters += length
-            done.append(Sampled(attempt, self._vocabulary.decode(text[:length]), end))
-        # A free row idles as a song that nobody takes.
-        rows.finished[at] = False
-        rows.ended[at] = False
-        rows.position[at] = 0
-        return done
+        count = -(-len(rows) // _AHEAD) if self._static else int(rows.done.sum())
+        at = first_of(rows.done, count)
+        # A state that is no number may still give logits that are, once it is rounded to few levels.
+        wrong = logits.sum().isnan() | rows.hidden.sum().isnan()
+        found = rows.done[at].sum()
+        state = torch.stack([found, self._queue.begun[0], wrong.to(torch.int64)])
+        entries = torch.stack(
+            [rows.song[at], rows.number[at], rows.position[at], rows.ended[at].to(torch.int64)]
+        )
+        rows.done.index_fill_(0, at, False)
+        return [state, entries, rows.text.index_select(0, at)]
 
-    def _place(self) -> None:
-        """Give waiting attempts a row, with as few rows in all as hold them."""
-        self._fit(min(self.active, self.slots))
-        free = [row for row, attempt in enumerate(self._attempts) if attempt is None]
-        taken = [(row, *self._waiting.popleft()) for row in free[: len(self._waiting)]]
-        if taken:
-            self._begin(taken)
-        self._prompted = self._static or bool((self._rows.position < self._rows.prompt_length).any())
-
-    def _begin(self, taken: list[tuple[int, Attempt, np.ndarray]]) -> None:
-        rows = self._rows
-        at = self._integers([row for row, _, _ in taken])
-        rows.hidden[:, at] = 0.0
-        rows.cells[:, at] = 0.0
-        rows.current[at] = START
-        rows.position[at] = 0
-        rows.finished[at] = False
-        rows.ended[at] = False
-        rows.song[at] = self._integers([attempt.song for _, attempt, _ in taken])
-        rows.number[at] = self._integers([attempt.number for _, attempt, _ in taken])
-        rows.prompt_length[at] = self._integers([len(prompt) for _, _, prompt in taken])
-        for row, attempt, prompt in taken:
-            self._attempts[row] = attempt
-            self._placed += 1
-            if len(prompt):
-                rows.text[row, : len(prompt)] = torch.from_numpy(prompt).to(rows.text)
-        if self._column < self._block:
-            self._draw(at, self._column)
-
-    def _integers(self, values: list[int]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.int64, device=self.device)
+    def _take(self, state: torch.Tensor, entries: torch.Tensor, text: torch.Tensor) -> Block:
+        """What was collected, on the CPU now, as a block."""
+        count, self._begun, wrong = state.tolist()
+        if wrong:
+            raise RequestError(
+                "the model's logits are no numbers (nan): its weights are damaged, or its training diverged; "
+                "take an earlier checkpoint"
+            )
+        songs, attempts, lengths, ended = entries[:, :count].numpy()
+        longest = int(lengths.max(initial=0))
+        self.active -= count
+        self.characters += int(lengths.sum())
+        return Block(songs, attempts, lengths, ended.astype(bool), text[:count, :longest].numpy())
 
     def _draw(self, at: torch.Tensor | slice, column: int) -> None:
         """Random numbers for the next characters of the rows ``at``, from ``column`` to the block's end."""
@@ -203,21 +258,43 @@ class Engine:
             self.seed, rows.song[at], rows.number[at], rows.position[at], self._block - column
         )
 
-    def _fit(self, wanted: int) -> None:
-        """Have the smallest power-of-two number of rows, up to the slots, that holds ``wanted``."""
-        if not self._static:
-            wanted = min(1 << (wanted - 1).bit_length(), self.slots)
-        count = padded_rows(self.slots if self._static else wanted, self.device)
-        if count == len(self._attempts):
-            return
-        kept = [row for row, attempt in enumerate(self._attempts) if attempt is not None]
+    def _fit(self) -> None:
+        """Have the smallest power-of-two number of rows, up to the slots, that holds what is active."""
+        wanted = max(self.active, _FEWEST if self._static else 1)
+        wanted = min(1 << (wanted - 1).bit_length(), self.slots)
+        count = padded_rows(wanted, self.settings.precision, self.device)
+        key = count, self._longest if self._static else 0
+        if key not in self._prepared:
+            self._prepared[key] = self._prepare(count)
+        rows, self._go_on = self._prepared[key]
+        if rows is not self._rows:
+            rows.take_over(self._rows)
+            self._rows = rows
+
+    def _prepare(self, count: int) -> tuple[Rows, Stride]:
+        """So many rows, all of them idle, and the stride for them."""
         rows = self._idle(count)
-        rows.take_over(self._rows, kept)
-        self._rows = rows
-        self._attempts = [self._attempts[row] for row in kept] + [None] * (count - len(kept))
-        if self._static:
-            self._prompted = True
-            self._go_on = replayable(self._advance_stride, self.device)
+        if not self._static:
+            return rows, self._advance_stride
+        # Capturing runs strides. With idle rows and nothing to begin, they do nothing.
+        now, self._rows = self._rows, rows
+        submitted = self._queue.submitted.clone()
+        self._queue.submitted.copy_(self._queue.begun)
+        collected = [torch.zeros_like(each) for each in self._advance_stride()]
+
+        def stride() -> None:
+            for mine, found in zip(collected, self._advance_stride(), strict=True):
+                mine.copy_(found)
+
+        replay = replayable(stride, self.device)
+        self._queue.submitted.copy_(submitted)
+        self._rows = now
+
+        def go_on() -> list[torch.Tensor]:
+            replay()
+            return collected
+
+        return rows, go_on
 
     def _idle(self, count: int) -> Rows:
         return Rows.idle(
@@ -226,7 +303,7 @@ class Engine:
             hidden_size=self._cell.hidden_size,
             max_length=self.settings.max_length,
             block=self._block,
-            vocabulary_size=self._vocabulary.size,
+            characters=self._characters,
             device=self.device,
         )
 

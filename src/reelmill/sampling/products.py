@@ -7,18 +7,18 @@ otherwise. The engine pads to it; ``tests/sampling/test_products.py`` holds the 
 In int8 it is the same function on every processor and by every library, for its sums are of integers. In
 float32 and bfloat16 the order of sums, and so their rounding, is the library's and the processor's.
 
-On CUDA the library may choose another kernel for any number of rows, so there every product is of exactly
-``CUDA_ROWS`` rows, as many times as it takes.
+On CUDA the library may choose another kernel for any number of rows, so there every product of floats is of
+exactly ``CUDA_ROWS`` rows, as many times as it takes. Products of integers are of all rows at once.
 """
 
 from collections.abc import Callable
 
 import torch
 
-from reelmill.errors import RequestError
+from reelmill.sampling import kernels
 from reelmill.sampling.exact import exponent
 from reelmill.sampling.kernels import avx2
-from reelmill.sampling.kernels.levels import LEVELS, levels
+from reelmill.sampling.kernels.levels import LEVELS, levels, signed_levels
 
 MINIMUM_ROWS = 32
 CUDA_ROWS = 1024
@@ -28,9 +28,9 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 """From float32 [rows, inputs], values in [-1, 1], to float32 [rows, outputs]."""
 
 
-def padded_rows(wanted: int, device: torch.device) -> int:
+def padded_rows(wanted: int, precision: str, device: torch.device) -> int:
     """The number of rows, at least ``wanted``, that products on ``device`` are to have."""
-    if device.type == "cpu":
+    if precision == "int8" or device.type == "cpu":
         return max(wanted, MINIMUM_ROWS)
     return -(-wanted // CUDA_ROWS) * CUDA_ROWS
 
@@ -42,30 +42,28 @@ def in_blocks(function: Product, device: torch.device) -> Product:
     return lambda x: torch.cat([function(block) for block in x.split(CUDA_ROWS)])
 
 
-def product(weight: torch.Tensor, precision: str) -> Product:
-    """The product with ``weight`` (float32 [outputs, inputs]), which is converted and packed once.
+def product(weight: torch.Tensor, precision: str, device: torch.device) -> Product:
+    """The product on ``device`` with ``weight`` (float32 [outputs, inputs], on the CPU), which is converted
+    and packed once.
 
     In int8 the inputs are a multiple of 32, and the outputs of 16.
     """
-    return in_blocks(_product(weight, precision), weight.device)
-
-
-def _product(weight: torch.Tensor, precision: str) -> Product:
+    if precision == "int8":
+        return _int8_product(weight, device)
     if precision == "float32":
-        weight = weight.contiguous()
-        return lambda x: x @ weight.t()
-    if precision == "bfloat16":
-        low = weight.to(torch.bfloat16).contiguous()
-        return lambda x: (x.to(torch.bfloat16) @ low.t()).to(torch.float32)
-    if weight.device.type != "cpu":
-        raise RequestError("sampling.precision: int8 runs on CPUs only; use bfloat16 on a GPU")
-    return _int8_product(weight)
+        whole = weight.to(device).contiguous()
+        return in_blocks(lambda x: x @ whole.t(), device)
+    low = weight.to(device, torch.bfloat16).contiguous()
+    return in_blocks(lambda x: (x.to(torch.bfloat16) @ low.t()).to(torch.float32), device)
 
 
-def _int8_product(weight: torch.Tensor) -> Product:
+def _int8_product(weight: torch.Tensor, device: torch.device) -> Product:
     # An LSTM's state lies in (-1, 1), so one fixed scale serves every row: no row's rounding depends on the
     # largest value in the batch, and sums of integers are exact in any order.
     low, scale = int8_weight(weight)
+    if not kernels.by_loops(device):
+        columns, scales = low.to(device).t(), (scale / LEVELS).to(device)
+        return lambda x: torch._int_mm(signed_levels(x), columns).float() * scales
     multiplier = avx2.multiplier if avx2.usable() else library_multiplier
     multiply = multiplier(low, scale / LEVELS, LEVELS)
     return lambda x: multiply(levels(x))

@@ -8,7 +8,8 @@ import torch
 
 from reelmill.corpus.vocabulary import END, START
 from reelmill.model import TrainedModel
-from reelmill.sampling.engine import Attempt, Sampled
+from reelmill.sampling.block import Sampled
+from reelmill.sampling.engine import Attempt
 from reelmill.sampling.kernels.choice import choose
 from reelmill.sampling.kernels.streams import uniforms
 from reelmill.sampling.settings import SamplingSettings
@@ -31,6 +32,6 @@ def sample(model: TrainedModel, settings: SamplingSettings, seed: int, attempt: 
         if len(chosen) < len(prompt):
             current = prompt[len(chosen)]
         if current == END:
-            return Sampled(attempt, model.vocabulary.decode(chosen), True)
+            return Sampled(attempt.song, attempt.number, model.vocabulary.decode(chosen), True)
         chosen.append(current)
-    return Sampled(attempt, model.vocabulary.decode(chosen), False)
+    return Sampled(attempt.song, attempt.number, model.vocabulary.decode(chosen), False)

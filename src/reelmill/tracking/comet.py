@@ -1,12 +1,12 @@
-"""Bring a run or a songs directory to Comet: online where a key is configured, else as an offline archive.
+"""Bring a run or a songs directory to Comet, online or as an offline archive.
 
 A ``Publisher`` only writes small files (``outbox``) and pokes another process (``delivery``), which reads
 metrics.jsonl and talks to Comet. So training neither imports comet_ml nor waits for a network, and a failure
 of Comet is one warning. One publisher a job: rank 0's.
 
 Offline, and whenever Comet could not be reached, ``close`` makes ``comet/KEY.zip`` for ``comet upload``. A
-job that was killed before ``close`` leaves none; ``make_archive`` (or the next job's ``close``) makes it from
-what is on disk.
+job that was killed before ``close`` leaves none; the next one's ``close`` makes it from what is on disk.
+Where ``tracking.online`` is auto and no key is configured, ``reelmill track`` makes it when asked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from reelmill.tracking.settings import TrackingSettings
 _log = logging.getLogger(__name__)
 _ARCHIVE_SECONDS = 600
 _TRY_AGAIN_SECONDS = 300
-_SUFFIXES = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".opus"}
+_WAV = b"RIFF"
 
 
 class Publisher:
@@ -70,9 +70,9 @@ class Publisher:
             self._warn(error)
 
     def log_song(
-        self, name: str, abc: str, audio: Path | bytes | Any = None, step: int = 0, rate: int = 44100
+        self, name: str, abc: str, audio: bytes | Any = None, step: int = 0, rate: int = 44100
     ) -> None:
-        """Publish a song: its ABC, and its audio: a sound file, its bytes, or samples [samples, channels].
+        """Publish a song: its ABC, and the bytes of a WAV or FLAC file, or samples [time, channels].
 
         ``rate``: of samples, in hertz. ``name`` identifies the song: the same name replaces, the same content
         is not sent again.
@@ -94,7 +94,7 @@ class Publisher:
         self._closed = True
         if self._follower is not None and self._finish_follower(timeout):
             return None
-        if not archive:
+        if not archive or not tracks(self._settings):
             return None
         try:
             return make_archive(self.directory)
@@ -174,14 +174,19 @@ def make_archive(directory: Path) -> Path:
         timeout=_ARCHIVE_SECONDS,
         start_new_session=True,
     )
-    (outbox.folder / "publisher.log").open("ab").write(done.stdout)
     if done.returncode != 0:
+        (outbox.folder / "publisher.log").open("ab").write(done.stdout)
         raise RuntimeError(f"no archive: {done.stdout.decode(errors='replace').strip()[-300:]}")
     return place
 
 
 def _delivery(command: str, directory: Path) -> list[str]:
     return [sys.executable, "-P", "-m", "reelmill.tracking.delivery", command, str(directory)]
+
+
+def tracks(settings: TrackingSettings) -> bool:
+    """Whether Comet is to be told as things are made, or by an archive at their end."""
+    return settings.online is False or may_be_online(settings) if settings.comet else False
 
 
 def may_be_online(settings: TrackingSettings) -> bool:
@@ -197,15 +202,17 @@ def _key_may_be_configured() -> bool:
 
 
 def _content(value: Any, rate: int) -> tuple[str, bytes]:
-    """(suffix, bytes) of ABC text, a file, the bytes of a sound file, or samples."""
+    """(suffix, bytes) of ABC text, a file, the bytes of a sound file, or samples; sound as FLAC."""
     if isinstance(value, str):
         return ".abc", value.encode()
     if isinstance(value, Path):
         return value.suffix, value.read_bytes()
-    if isinstance(value, bytes):
-        return _SUFFIXES.get(value[:4], ".wav"), value
     import soundfile
 
+    if isinstance(value, bytes):
+        if value[:4] != _WAV:
+            return ".flac", value
+        value, rate = soundfile.read(io.BytesIO(value), dtype="int16")
     file = io.BytesIO()
-    soundfile.write(file, value, rate, format="WAV", subtype="PCM_16")
-    return ".wav", file.getvalue()
+    soundfile.write(file, value, rate, format="FLAC", subtype="PCM_16")
+    return ".flac", file.getvalue()

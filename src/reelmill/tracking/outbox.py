@@ -16,6 +16,7 @@ import hashlib
 import json
 import re
 import secrets
+import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,15 @@ class Outbox:
             durable.write_bytes(folder / listing[role], content)
         entry = {"name": name, "kind": kind, "step": step, "files": listing, "sha256": digest.hexdigest()}
         durable.write_json(folder / f"{stem}.json", entry)
+
+    def delivered(self) -> bool:
+        """Whether Comet has confirmed all of it."""
+        records, media, _ = self.news(self.position())
+        return not records and not media
+
+    def drop_media(self) -> None:
+        """Remove the songs and tables, where they have been delivered and can be put again."""
+        shutil.rmtree(self.folder / "media", ignore_errors=True)
 
     def position(self) -> Position:
         """What has been delivered; nothing, where that is not known."""

@@ -194,10 +194,10 @@ def _sample_song(
     try:
         engine = Engine(model, settings, config.training.seed)
         engine.submit(Attempt(step, prompt=prompt_text(next(iter(config.songs.prompts), ""))))
+        abc = engine.step().sampled(model.vocabulary)[0].text
     except (RequestError, ValueError) as error:
         _log.warning("no sample song: %s", error)
         return None
-    abc = engine.step()[0].text
     return abc, _played(abc, config)
 
 

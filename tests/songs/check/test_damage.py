@@ -7,19 +7,15 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reelmill import durable
-from reelmill.audio.process import ToolError
-from reelmill.songs.check.examine import Examination, examine
+from reelmill.cli import main
 from reelmill.songs.check.verify import verify
-from reelmill.songs.make import scheduler
 from reelmill.songs.make.generate import generate
-from reelmill.songs.make.pool import Pool
 from reelmill.songs.store.manifest import manifest_path, tar_path
 from tests.songs.conftest import SONGS, manifests, tars
 
@@ -112,53 +108,60 @@ def test_verify_names_the_damage_and_generate_heals_it(songs: Path, reference: P
     audio, text = ((reference / tar).stat().st_size for tar in (AUDIO, TEXT))  # other processors, other songs
     expected = expected.format(audio=audio, audio_cut=audio - 700, text=text)
     do_harm(songs)
-    found = verify(songs, processes=1)
+    found = verify(songs)
     assert not found.intact
     lines = [line.replace(f"{songs}/", "") for line in [*found.missing, *found.problems]]
     assert any(line.startswith(expected) for line in lines), lines
     assert all("shard-000003" in line or "shard-000005" in line or "model" in line for line in lines), lines
+    discarded = verify(songs, discard_damaged=True).discarded
+    assert {Path(path).name for path in discarded} <= {"shard-000003.tar", "shard-000005.tar"}
     outcome = generate(songs, progress=False)
     assert outcome.complete and set(outcome.made) <= {3, 5}
-    assert verify(songs, processes=1).intact
+    assert verify(songs).intact
     assert tars(songs) == tars(reference) and manifests(songs) == manifests(reference)
 
 
-def test_one_command_heals_all_damage_that_it_can_see_a_sign_of(songs: Path, reference: Path) -> None:
-    """What is missing shows at once; a byte that rots shows only to who reads everything."""
+def test_damage_that_sizes_and_times_tell_is_made_good_without_being_discarded(
+    songs: Path, reference: Path
+) -> None:
     (songs / TEXT).unlink()
-    rot_a_byte(songs / "audio/shard-000001.tar")
-    rot_a_byte(songs / "text/shard-000006.tar")
+    truncate(songs / "audio/shard-000001.tar")
+    flip_a_byte(songs / "text/shard-000006.tar")
     outcome = generate(songs, progress=False)
     assert outcome.complete and outcome.made == [1, 3, 6]
-    assert {line.split(":")[0].removeprefix(f"{songs}/") for line in outcome.damaged} >= {
+    assert {line.split(":")[0].removeprefix(f"{songs}/") for line in outcome.damaged} == {
         TEXT,
         "audio/shard-000001.tar",
         "text/shard-000006.tar",
     }
-    assert verify(songs, processes=1).intact
+    assert verify(songs).intact
     assert tars(songs) == tars(reference) and manifests(songs) == manifests(reference)
 
 
-def test_what_was_killed_in_time_is_not_read_again(songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Going on costs no reading of what is there: nothing speaks of damage."""
-    read: list[int] = []
-    monkeypatch.setattr(scheduler, "examine", lambda _directory, number, *_: read.append(number))
-    for path in songs.glob("*/shard-000003.*"):
-        path.unlink()
-    assert generate(songs, progress=False).made == [3]
-    assert not read
+def test_what_is_damaged_is_put_aside_and_not_removed(
+    songs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the command that ``verify`` names; the songs that are intact in it stay readable."""
+    rot_a_byte(songs / AUDIO)
+    damaged = (songs / AUDIO).read_bytes()
+    assert main(["verify", str(songs)]) == 1
+    assert f"reelmill verify {songs} --discard-damaged && reelmill generate" in capsys.readouterr().out
+    assert main(["verify", str(songs), "--discard-damaged"]) == 1
+    assert (songs / "damaged" / AUDIO).read_bytes() == damaged and not (songs / AUDIO).exists()
+    assert main(["generate", str(songs), "--json"]) == 0
+    assert main(["verify", str(songs)]) == 0
 
 
 def test_files_that_hide_are_none_of_ours(songs: Path) -> None:
     """A file system on the network leaves such names where an open file was removed."""
     (songs / "audio" / ".nfs000000000a1b2c3d00000001").write_bytes(b"?")
-    assert verify(songs, processes=1).intact
+    assert verify(songs).intact
 
 
 def test_what_does_not_belong_is_named(songs: Path) -> None:
     shutil.copy(tar_path(songs, "text", 0), songs / "text" / "shard-000099.tar")
     shutil.copy(manifest_path(songs, "text", 0), songs / "text" / "shard-000099.json")
-    found = verify(songs, processes=1)
+    found = verify(songs)
     assert [Path(path).name for path in found.strays] == ["shard-000099.json", "shard-000099.tar"]
     assert found.made and not found.intact and "shard-000099.tar: not a file of this plan" in found.describe()
 
@@ -183,37 +186,17 @@ def test_what_the_disk_cannot_give_is_named_and_made_again(
         return io.BufferedReader(Failing(self))
 
     monkeypatch.setattr(Path, "open", opened)
-    seen = examine(songs, 3, 24, 8, ".wav")
-    assert seen.problems["text"] == [f"{songs / TEXT}: cannot be read (Input/output error)"]
-    outcome = generate(songs, progress=False)
-    assert outcome.complete and outcome.made == [3] and "cannot be read" in outcome.damaged[0]
+    found = verify(songs, discard_damaged=True)
+    assert f"{songs / TEXT}: cannot be read (Input/output error)" in found.problems
+    assert generate(songs, progress=False).made == [3]
     assert tars(songs) == tars(reference)
-
-
-def test_verify_says_what_it_can_where_a_shard_cannot_be_examined(
-    songs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def examine_(self: Pool, directory: Path, number: int, *rest: Any) -> Future[Examination]:
-        if number != 4:
-            return asked(self, directory, number, *rest)
-        lost: Future[Examination] = Future()
-        lost.set_exception(ToolError("a child process was lost"))
-        return lost
-
-    asked = Pool.examine
-    monkeypatch.setattr(Pool, "examine", examine_)
-    flip_a_byte(songs / "audio/shard-000005.tar")
-    found = verify(songs, processes=1)
-    assert not found.made and found.songs == SONGS - 8
-    assert any("shard 4 cannot be examined: a child" in line for line in found.problems)
-    assert any("shard-000005.tar" in line for line in found.problems)
 
 
 def test_what_a_kill_left_half_written_counts_for_nothing(songs: Path) -> None:
     durable.temporary(tar_path(songs, "audio", 3)).write_bytes(b"half a tar")
     durable.temporary(manifest_path(songs, "text", 3)).write_bytes(b"{")
     durable.temporary(songs / "leases" / "shard-000003.json").write_bytes(b"{")
-    assert verify(songs, processes=1).intact
+    assert verify(songs).intact
     generate(songs, progress=False)
     assert not list(songs.glob("*/.shard-*")), "and the next worker removes it"
 

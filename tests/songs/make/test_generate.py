@@ -199,8 +199,10 @@ def test_another_version_but_the_same_bytes_is_a_warning(
 
 
 def test_float32_on_another_processor_is_said_not_to_be_sure(
-    songs: Path, caplog: pytest.LogCaptureFixture
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    songs = tmp_path / "songs"
+    text_of(run, songs, SONGS, ["sampling.precision=float32"])
     data = json.loads(plan_path(songs).read_text())
     data["fingerprint"]["text"]["processor"] = "VSX"
     plan_path(songs).write_text(json.dumps(data))
@@ -250,7 +252,7 @@ def test_a_fault_of_the_machine_costs_shards_and_no_more(
     tool.chmod(0o755)
     out = tmp_path / "songs"
     with monkeypatch.context() as context:
-        context.setenv("REELMILL_ABC2MIDI", str(tool))
+        context.setattr(abc2midi, "program", lambda: tool)
         outcome = text_of(run, out, songs=SONGS)
     assert not outcome.complete and outcome.faults and outcome.made
     assert len(outcome.faults) + len(outcome.made) == 8

@@ -138,7 +138,7 @@ def test_manifests_say_where_the_time_went(reference: Path) -> None:
     """Seconds by stage add up over all manifests of a worker, and the rest of ``made_by`` names it."""
     made_by = [json.loads(path.read_text())["made_by"] for path in reference.glob("*/shard-*.json")]
     assert {(maker["share"], maker["device"]) for maker in made_by} == {("0/1", "cpu")}
-    for stage in ("sampling", "judging", "recording", "writing"):
+    for stage in ("sampling", "validating", "rendering", "writing"):
         assert all(maker["stages"][stage] >= 0 for maker in made_by)
         assert sum(maker["stages"][stage] for maker in made_by) > 0
 

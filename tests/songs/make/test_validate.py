@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reelmill.audio.midi import read_midi
-from reelmill.songs.make.validate import EMPTY_MIDI, REQUIREMENTS, judge
+from reelmill.songs.make.validate import EMPTY_MIDI, REQUIREMENTS, validate
 from reelmill.songs.store.song import to_json
 
 GOOD = "X:1\nT:Reel\nR:reel\nM:4/4\nL:1/8\nK:G\n|:GABG d2BG|ABcA dcBA|GABG d2BG|dcBA G4:|\n"
@@ -18,7 +18,7 @@ KEYS = [
 
 
 def test_a_good_tune_passes_everything() -> None:
-    judgement = judge(GOOD, True, 200)
+    judgement = validate(GOOD, True, 200)
     assert [judgement.reason(require) for require in REQUIREMENTS] == ["", "", "", ""]
     facts = json.loads(to_json(judgement.facts(7, 2)))
     assert list(facts) == KEYS
@@ -39,7 +39,7 @@ def test_a_good_tune_passes_everything() -> None:
     ],
 )
 def test_a_requirement_includes_the_tiers_before_it(abc: str, ended: bool, fails: str) -> None:
-    judgement = judge(abc, ended, 200)
+    judgement = validate(abc, ended, 200)
     failed_at = REQUIREMENTS.index(fails)
     for require in REQUIREMENTS:
         assert bool(judgement.reason(require)) == (REQUIREMENTS.index(require) >= failed_at)
@@ -47,7 +47,7 @@ def test_a_requirement_includes_the_tiers_before_it(abc: str, ended: bool, fails
 
 
 def test_a_text_that_no_file_can_hold_is_never_a_song() -> None:
-    judgement = judge(GOOD + "\udc80", True, 200)
+    judgement = validate(GOOD + "\udc80", True, 200)
     assert judgement.reason("none") == "characters that UTF-8 cannot write"
 
 
@@ -71,14 +71,14 @@ HOSTILE = [
 
 @pytest.mark.parametrize("abc", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_text_costs_an_attempt(abc: str) -> None:
-    first, second = judge(abc, True, 50_000), judge(abc, True, 50_000)
+    first, second = validate(abc, True, 50_000), validate(abc, True, 50_000)
     assert first == second
     read_midi(first.data)
     assert list(json.loads(to_json(first.facts(0, 1)))) == KEYS
 
 
 def test_a_song_without_notes_has_a_midi_file_all_the_same() -> None:
-    judgement = judge("", True, 10)
+    judgement = validate("", True, 10)
     assert judgement.data == EMPTY_MIDI
     assert (judgement.notes, judgement.seconds, judgement.reason("none")) == (0, 0.0, "")
     assert read_midi(EMPTY_MIDI).notes == 0
@@ -91,7 +91,7 @@ def test_a_song_without_notes_has_a_midi_file_all_the_same() -> None:
     )
 )
 def test_any_text_is_judged(text: str) -> None:
-    judgement = judge("X:1\nK:C\n" + text, True, 200)
+    judgement = validate("X:1\nK:C\n" + text, True, 200)
     for require in REQUIREMENTS:
         assert "\n" not in judgement.reason(require)
     to_json(judgement.facts(0, 1))

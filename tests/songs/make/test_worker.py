@@ -1,39 +1,39 @@
-"""A worker has no more in hand than its slots need, whatever holds it up."""
+"""A worker has no more in hand than its slots need, whatever holds it up, and outlives what crashes it."""
 
 import json
 import os
 import shutil
-import threading
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reelmill import durable
+from reelmill.model import TrainedModel
+from reelmill.sampling.engine import Engine
 from reelmill.songs.check.verify import verify
-from reelmill.songs.make import produce, worker
+from reelmill.songs.make import sampler, worker
 from reelmill.songs.make.generate import generate
-from reelmill.songs.make.pool import Pool
-from reelmill.songs.store import leases, manifest
+from reelmill.songs.make.sampler import Sampler, make_songs
+from reelmill.songs.make.validate import Validated, validate
+from reelmill.songs.store import manifest
 from reelmill.songs.store.direct_io import DirectFile
 from reelmill.songs.store.leases import read_leases
+from reelmill.songs.store.manifest import read_manifest, tar_path
+from reelmill.songs.store.plan import read_plan
+from reelmill.songs.store.reader import stored_songs
+from reelmill.songs.store.totals import Outcome
 from tests.songs.conftest import SONGS, tars
 
-SLOTS, PER_SHARD, AHEAD = 4, 8, 4
+SLOTS, PER_SHARD = 4, 8
 _STILL = 1.5  # seconds without anything new, after which nothing more is expected
-
-
-class Stuck(DirectFile):
-    """A disk that takes nothing until it is let go."""
-
-    go = threading.Event()
-
-    def write(self, data: bytes | memoryview) -> int:
-        self.go.wait()
-        return super().write(data)
 
 
 class Slow(DirectFile):
@@ -46,35 +46,10 @@ class Slow(DirectFile):
         return super().write(data)
 
 
-class SlowPool(Pool):
-    """Takes longer over a judgement than the sampler over all its slots."""
-
-    delay = 0.3
-
-    def judge(self, *given: Any) -> Future[Any]:
-        late: Future[Any] = Future()
-
-        def pass_on(judged: Future[Any]) -> None:
-            threading.Timer(self.delay, lambda: late.set_result(judged.result())).start()
-
-        super().judge(*given).add_done_callback(pass_on)
-        return late
-
-
-@contextmanager
-def stuck_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(manifest, "DirectFile", Stuck)
-    Stuck.go.clear()
-    try:
-        yield
-    finally:
-        Stuck.go.set()
-
-
-def most_leases(directory: Path) -> int:
+def most_leases(directory: Path, working: "Future[Outcome]") -> int:
     """How many shards are in hand once their number has not changed for a while."""
     seen, since = 0, time.monotonic()
-    while not seen or time.monotonic() - since < _STILL:
+    while not working.done() and (not seen or time.monotonic() - since < _STILL):
         now = len(read_leases(directory))
         if now != seen:
             seen, since = now, time.monotonic()
@@ -82,73 +57,110 @@ def most_leases(directory: Path) -> int:
     return seen
 
 
-@pytest.mark.parametrize("judge", ["fast", "slow"])
-@pytest.mark.parametrize("audio", [False, True])
-def test_a_slow_disk_holds_the_sampler_back(
-    run: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, audio: bool, judge: str
+def test_a_song_of_many_attempts_lets_no_more_than_the_bound_pile_up(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Songs in hand: those in slots, some times as many that are sampled, and shards that are begun."""
-    # More may be sampled behind a song that takes many attempts, and whether one does is chance here.
-    monkeypatch.setattr(worker, "_LAGGARD", AHEAD)
-    if judge == "slow":
-        monkeypatch.setattr(produce, "Pool", SlowPool)
+    """A kill costs what is in hand: here no attempt at the first song is valid, and shards wait behind it."""
+    held = [True]
+
+    def hold_back_the_first(abc: str, *how: Any) -> Validated:
+        seen = validate(abc, *how)
+        return replace(seen, encoding="held back") if held and abc.startswith("X:0\n") else seen
+
+    monkeypatch.setattr(sampler, "validate", hold_back_the_first)
     out = tmp_path / "songs"
+    overrides = [f"sampling.slots={SLOTS}", "songs.max_attempts=10000"]
     with ThreadPoolExecutor(1) as thread:
-        with stuck_disk(monkeypatch):
-            working = thread.submit(
-                generate,
-                run,
-                out,
-                songs=SONGS,
-                audio=audio,
-                overrides=[f"sampling.slots={SLOTS}"],
-                progress=False,
-            )
-            held = most_leases(out)
+        working = thread.submit(
+            generate, run, out, songs=400, audio=False, overrides=overrides, progress=False
+        )
+        try:
+            in_hand = most_leases(out, working)
+        finally:
+            held.clear()
         assert working.result().complete
-    assert held <= (1 + AHEAD) * SLOTS // PER_SHARD + 2 < SONGS // PER_SHARD
-    assert tars(out) == tars(reference, *(["text", "audio"] if audio else ["text"]))
+    assert in_hand <= 1 + (1 + worker.UNWRITTEN) * SLOTS // PER_SHARD
 
 
 def test_a_slow_disk_shows_in_the_seconds_of_writing(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though waiting for it takes no processor; and seconds of all shards add up to what there was."""
-    pools: list[Pool] = []
-    monkeypatch.setattr(produce, "Pool", lambda *given: pools.append(Pool(*given)) or pools[-1])
+    """And holds the worker back: seconds of all stages add up to no more than there were."""
     monkeypatch.setattr(manifest, "DirectFile", Slow)
     out = tmp_path / "songs"
-    (out / "leases").mkdir(parents=True)
-    lease = out / "leases" / "shard-000001.json"
-    lease.write_text("{}")  # its shard comes last
-    old = time.time() - leases.EXPIRY + 3
-    os.utime(lease, (old, old))
-    assert generate(run, out, songs=16, progress=False).made == [0, 1]
+    outcome = generate(run, out, songs=16, progress=False)
+    assert outcome.made == [0, 1]
     made_by = [json.loads(path.read_text())["made_by"] for path in out.glob("*/shard-*.json")]
     assert all(maker["stages"]["writing"] >= Slow.members * Slow.seconds for maker in made_by)
-    for stage, task in (("judging", "judge"), ("recording", "record")):
-        assert 0 < sum(maker["stages"][stage] for maker in made_by) <= pools[0].seconds[task]
+    assert sum(sum(maker["stages"].values()) for maker in made_by) <= outcome.seconds
 
 
-def test_what_has_text_is_taken_up_shard_by_shard(
-    songs: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing to sample, so nothing to begin early."""
+def test_what_has_text_is_rendered_shard_by_shard(songs: Path, reference: Path) -> None:
+    """Nothing to sample; and text that is lost beside it is made again."""
     shutil.rmtree(songs / "audio")
-    with ThreadPoolExecutor(1) as thread:
-        with stuck_disk(monkeypatch):
-            working = thread.submit(generate, songs, overrides=[f"sampling.slots={SLOTS}"], progress=False)
-            held = most_leases(songs)
-        assert working.result().complete
-    assert held <= 2
-    assert tars(songs) == tars(reference)
-
-
-def test_where_sound_is_made_first_text_can_follow(songs: Path, reference: Path) -> None:
-    """Of one's own shards only sound is missing; a shard of others has lost its text as well."""
-    (songs / "audio" / "shard-000000.json").unlink()
     (songs / "text" / "shard-000003.tar").write_bytes(b"")
-    (songs / "audio" / "shard-000003.json").unlink()
     outcome = generate(songs, shard=(0, 2), progress=False)
-    assert outcome.complete and sorted(outcome.made) == [0, 3]
+    assert outcome.complete and outcome.made == list(range(8))
     assert verify(songs).intact and tars(songs) == tars(reference)
+
+
+def test_a_song_whose_sound_crashes_its_worker_is_a_declared_failure(songs: Path, reference: Path) -> None:
+    """The worker is gone with it. Who comes next finds an unfinished tar, and the song by trying."""
+    plan, (_, stored) = read_plan(songs), stored_songs(songs, 2)
+    crashing = next(song for song in stored if not song.failure)
+    shutil.rmtree(songs / "audio")
+    program = f"""
+import os, signal, sys
+from pathlib import Path
+from reelmill.audio import with_symusic
+from reelmill.songs.make.generate import generate
+synthesize = with_symusic.Symusic.synthesize
+def crash(self, midi, seconds):
+    if midi == bytes.fromhex({crashing.midi.hex()!r}):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return synthesize(self, midi, seconds)
+with_symusic.Symusic.synthesize = crash
+if __name__ == "__main__":
+    generate(Path({str(songs)!r}), progress=False)
+"""
+    script = songs.parent / "crashing.py"
+    script.write_text(program)
+    assert run_python(script) == -signal.SIGSEGV
+    assert not tar_path(songs, "audio", 2).exists()
+    assert run_python(script) == 0
+    audio = read_manifest(songs, "audio", 2)
+    same_midi = [song.id for song in stored if song.midi == crashing.midi]
+    assert [(one.id, one.reason) for one in audio.failed] == [
+        (song, "crashes the synthesizer (SIGSEGV)") for song in same_midi
+    ]
+    assert verify(songs).intact and plan.songs == SONGS
+
+
+def run_python(script: Path) -> int:
+    return subprocess.run([sys.executable, str(script)], timeout=300, env=os.environ, check=False).returncode
+
+
+def test_a_worker_that_was_killed_while_it_rendered_costs_no_song_its_sound(
+    songs: Path, reference: Path
+) -> None:
+    """Its unfinished tar alone says nothing against a song."""
+    shutil.rmtree(songs / "audio")
+    (songs / "audio").mkdir()
+    durable.temporary(tar_path(songs, "audio", 2)).write_bytes(b"half a tar")
+    assert generate(songs, progress=False).complete
+    assert tars(songs) == tars(reference)
+    assert not [path for path in (songs / "audio").iterdir() if durable.is_temporary(path)]
+
+
+def test_attempts_validated_by_other_processes_are_the_same_songs(
+    model: TrainedModel, reference: Path
+) -> None:
+    """As where a GPU samples faster than one processor validates."""
+    plan = read_plan(reference)
+    engine = Engine(model, plan.sampling, plan.seed)
+    with ProcessPoolExecutor(2, get_context("spawn")) as executor:
+        made = list(make_songs(range(SONGS), Sampler(engine, plan, executor)))
+    stored = [song for shard in range(plan.shards) for song in stored_songs(reference, shard)[1]]
+    assert [(song.id, song.facts, song.midi, song.failure) for song in made] == [
+        (song.id, song.facts, song.midi, song.failure) for song in stored
+    ]

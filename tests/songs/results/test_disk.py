@@ -14,7 +14,7 @@ from reelmill.config import Config
 from reelmill.corpus.build import load_or_build
 from reelmill.corpus.settings import CorpusSettings
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.songs.make.validate import judge
+from reelmill.songs.make.validate import validate
 from reelmill.songs.results.disk import CHARACTERS, foretell_disk
 from reelmill.songs.store.song import Song, text_members
 
@@ -35,12 +35,13 @@ def unbuilt(place: Path) -> CorpusSettings:
     ],
 )
 def test_a_song_takes_about_what_was_foretold(audio: AudioSettings, tmp_path: Path) -> None:
-    attempt = judge(TUNE, True, 3000)
+    attempt = validate(TUNE, True, 3000)
     config = Config(corpus=unbuilt(tmp_path), audio=audio, sampling=SamplingSettings(max_length=len(TUNE)))
     assert len(TUNE) < CHARACTERS  # so that the estimate is of a song of this length
     foretold = foretell_disk(config, 1000)
     text = sum(
-        512 + len(data) for _, data in text_members(Song(id=0, facts=attempt.facts(0, 1), midi=attempt.data))
+        512 + len(data)
+        for _, (data,) in text_members(Song(id=0, facts=attempt.facts(0, 1), midi=attempt.data))
     )
     sound = len(encode(renderer(audio).render(attempt.data), audio))
     assert foretold.text == pytest.approx(1000 * text, rel=0.5)

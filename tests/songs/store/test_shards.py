@@ -16,7 +16,7 @@ from reelmill import durable
 from reelmill.audio.settings import AudioSettings
 from reelmill.errors import DamagedError
 from reelmill.sampling.settings import SamplingSettings
-from reelmill.songs.make.scheduler import Share, Work
+from reelmill.songs.make.scheduler import Scheduler, Work
 from reelmill.songs.settings import SongsSettings
 from reelmill.songs.store import leases as leases_module
 from reelmill.songs.store.leases import Leases, read_lease, read_leases
@@ -143,7 +143,7 @@ def test_finishing_removes_what_others_left(tmp_path: Path) -> None:
     assert (mine.exists(), others.exists()) == (False, True)
 
 
-def hand_out(share: Share, leases: Leases) -> list[Work]:
+def hand_out(share: Scheduler, leases: Leases) -> list[Work]:
     works = []
     while work := share.next(leases):
         works.append(work)
@@ -153,15 +153,27 @@ def hand_out(share: Share, leases: Leases) -> list[Work]:
 def test_own_share_first_then_the_others_from_the_far_end(tmp_path: Path) -> None:
     commit(tmp_path, 2)
     with Leases(tmp_path, "0/2") as leases:
-        works = hand_out(Share(tmp_path, PLAN, (0, 2), TEXT), leases)
+        works = hand_out(Scheduler(tmp_path, PLAN, (0, 2), halves=TEXT), leases)
     assert [work.shard for work in works] == [0, 4, 5, 3, 1]
     assert [(work.first, work.count, work.text, work.audio) for work in works[:2]] == [
         (0, 10, True, False),
         (40, 10, True, False),
     ]
     with Leases(tmp_path, "0/2") as leases:
-        works = hand_out(Share(tmp_path, PLAN, (0, 2), TEXT, take_over=False), leases)
+        works = hand_out(Scheduler(tmp_path, PLAN, (0, 2), halves=TEXT, take_over=False), leases)
     assert [work.shard for work in works] == [0, 4]
+
+
+def test_parts_of_a_share_are_divided_and_then_shared(tmp_path: Path) -> None:
+    """Workers of one command help each other though the command is not to take over other shares."""
+    parts = [Scheduler(tmp_path, PLAN, (0, 2), (part, 2), TEXT, take_over=False) for part in range(2)]
+    with Leases(tmp_path, "0/2") as leases:
+        first = parts[0].next(leases)
+        second = parts[1].next(leases)
+        assert first and second and (first.shard, second.shard) == (0, 2)
+        assert [work.shard for work in hand_out(parts[1], leases)] == [4]
+    with Leases(tmp_path, "0/2") as leases:
+        assert [work.shard for work in hand_out(parts[0], leases)] == [4, 2]
 
 
 def holder(directory: Path, shard: int) -> "subprocess.Popen[str]":
@@ -180,7 +192,7 @@ def holder(directory: Path, shard: int) -> "subprocess.Popen[str]":
 
 def test_a_shard_in_other_hands_is_left_until_they_are_gone(tmp_path: Path) -> None:
     other = holder(tmp_path, 2)
-    share = Share(tmp_path, PLAN, (0, 2), TEXT, take_over=False)
+    share = Scheduler(tmp_path, PLAN, (0, 2), halves=TEXT, take_over=False)
     with Leases(tmp_path, "0/2") as leases:
         assert [work.shard for work in hand_out(share, leases)] == [0, 4]
         assert share.waits and share.unfinished() == [0, 2, 4]
@@ -259,7 +271,7 @@ def leased_elsewhere(directory: Path, shard: int, seconds: float = 0.0) -> Path:
 
 def test_a_dead_helpers_shard_is_waited_for_and_made(tmp_path: Path) -> None:
     path = leased_elsewhere(tmp_path, 1)
-    share = Share(tmp_path, PLAN, (0, 2), TEXT)
+    share = Scheduler(tmp_path, PLAN, (0, 2), halves=TEXT)
     with Leases(tmp_path, "0/2") as leases:
         assert [work.shard for work in hand_out(share, leases)] == [0, 2, 4, 5, 3]
         assert share.waits and not hand_out(share, leases)
@@ -271,7 +283,7 @@ def test_a_dead_helpers_shard_is_waited_for_and_made(tmp_path: Path) -> None:
 
 def test_a_living_helpers_shard_is_not_waited_for_but_taken_if_it_is_given_back(tmp_path: Path) -> None:
     path = leased_elsewhere(tmp_path, 1, 20.0)
-    share = Share(tmp_path, PLAN, (0, 2), TEXT)
+    share = Scheduler(tmp_path, PLAN, (0, 2), halves=TEXT)
     with Leases(tmp_path, "0/2") as leases:
         hand_out(share, leases)
         assert share.waits
@@ -287,7 +299,7 @@ def test_a_living_helpers_shard_is_not_waited_for_but_taken_if_it_is_given_back(
 
 def test_a_shard_that_others_finish_is_not_waited_for(tmp_path: Path) -> None:
     leased_elsewhere(tmp_path, 1)
-    share = Share(tmp_path, PLAN, (0, 2), TEXT)
+    share = Scheduler(tmp_path, PLAN, (0, 2), halves=TEXT)
     with Leases(tmp_path, "0/2") as leases:
         hand_out(share, leases)
         commit(tmp_path, 1)  # and its maker died before it gave the lease back
@@ -308,6 +320,6 @@ def test_render_is_handed_only_what_has_text(tmp_path: Path) -> None:
     commit(tmp_path, 3)
     commit(tmp_path, 3, kind="audio")
     with Leases(tmp_path, "0/1") as leases:
-        share = Share(tmp_path, PLAN, (0, 1), ("audio",))
+        share = Scheduler(tmp_path, PLAN, halves=("audio",))
         assert [work.shard for work in hand_out(share, leases)] == [1]
         assert share.unfinished() == [0, 1, 2, 4, 5] and not share.waits

@@ -31,13 +31,13 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
     from reelmill.songs.check.examine import forget
     from reelmill.songs.check.verify import verify
     from reelmill.songs.make.generate import generate
-    from reelmill.songs.make.publishing import tracking_settings
     from reelmill.songs.results.collect import collect
+    from reelmill.songs.results.publishing import tracking_settings
 
     out = Path(job["directory"])
     asked = job["planned"] or planned_by(Path(job["plan_job"]), Path(job["run"]), out)
     refuse_other_plan(out, asked)
-    found = verify(out, resume=True, audio=job["audio"])
+    found = verify(out, resume=True, audio=job["audio"], discard_damaged=True)
     if not found.made:
         _refuse_cancelled(out, job["array"], found.describe())
     if found.made:
@@ -62,7 +62,7 @@ def collect_or_submit_again(job: Mapping[str, Any]) -> str:
             submit_songs(songs, clusters, sent, asked, round_number=job["round"] + 1)
         return f"{found.describe()}\nsubmitted again what is missing: jobs {', '.join(jobs_in(sent))}"
     # A container may have no sbatch: then this job makes what is missing.
-    generate(out, overrides=songs.overrides, audio=songs.audio, progress=False, recall=True)
+    generate(out, overrides=songs.overrides, audio=songs.audio, progress=False)
     return collect_or_submit_again({**job, "round": job["round"] + 1})
 
 

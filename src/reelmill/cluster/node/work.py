@@ -51,15 +51,17 @@ def generate(job: task.Job) -> bool:
     facts = job.facts()
     _stop_between_two_instructions()
     from reelmill.songs.make import generate as making
+    from reelmill.songs.results.publishing import published_live
 
-    outcome = making.generate(
-        Path(facts["directory"]),
-        overrides=facts["overrides"],
-        shard=(job.share, facts["tasks"]),
-        audio=facts["audio"],
-        progress=job.share == 0,
-        recall=facts["round"] > 0,
-    )
+    directory = Path(facts["directory"])
+    with published_live(directory, facts["overrides"]):
+        outcome = making.generate(
+            directory,
+            overrides=facts["overrides"],
+            shard=(job.share, facts["tasks"]),
+            audio=facts["audio"],
+            progress=job.share == 0,
+        )
     print(outcome.describe(), flush=True)
     if not outcome.complete:
         raise IncompleteError(f"share {job.share} of {facts['tasks']} is not complete")

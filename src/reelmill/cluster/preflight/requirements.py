@@ -5,7 +5,6 @@ Looked at before anything is queued; what would be found missing at night is ref
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from reelmill.cache import cache_directory
@@ -22,14 +21,8 @@ def refuse_unmakeable(config: Config, audio: bool, settings: ClusterSettings) ->
 
     Programs and the soundfont are looked for here, unless nodes start another Python (a container, say).
     """
-    problems = list(_wrong_precision(config, settings))
-    try:
-        if not settings.python:
-            require_programs(config, audio)
-    except RequestError as error:
-        problems.append(str(error))
-    if problems:
-        raise RequestError("\n".join(problems))
+    if not settings.python:
+        require_programs(config, audio)
 
 
 def require_programs(config: Config, audio: bool) -> None:
@@ -53,16 +46,6 @@ def refuse_unseen(config: Config, settings: ClusterSettings, corpus: bool, audio
     problems = {what: disk_problem(place, settings.shared_disks, disks) for what, place in places.items()}
     if any(problems.values()):
         raise RequestError("\n".join(f"{what}: {problem}" for what, problem in problems.items() if problem))
-
-
-def _wrong_precision(config: Config, settings: ClusterSettings) -> Iterator[str]:
-    sampling = config.sampling
-    if sampling.precision == "int8" and sampling.device != "cpu" and settings.gpus_per_node:
-        yield (
-            f"sampling.precision = 'int8' runs on CPUs only, and cluster.gpus_per_node of generate is "
-            f"{settings.gpus_per_node}: use sampling.precision=bfloat16, or ask for no GPUs, "
-            "or sampling.device=cpu"
-        )
 
 
 def _corpus_place(settings: CorpusSettings) -> Path:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from reelmill.compiled import compiled
+from reelmill.sampling import kernels
 from reelmill.sampling.kernels.exponential import exponential, exponential_by_pytorch
 from reelmill.sampling.settings import SamplingSettings
 
@@ -30,7 +31,7 @@ def choose(logits: torch.Tensor, uniform: torch.Tensor, settings: SamplingSettin
     ``logits`` are float32 [rows, vocabulary], ``uniform`` is in [0, 1). An excluded character has weight 0
     and is never chosen.
     """
-    if logits.device.type != "cpu":
+    if not kernels.by_loops(logits.device):
         return choose_by_pytorch(logits, uniform, settings)
     chosen = torch.empty(len(logits), dtype=torch.int64)
     limits = (settings.top_k or logits.shape[1], _share(settings.top_p), _share(settings.min_p))
@@ -47,7 +48,8 @@ def choose_by_pytorch(
     left = ((1.0 - uniform) * float(_SCALE)).to(torch.int64)  # 1 to 2^24, exactly
     # Rounded up, so 1 at least: "first at or above" never lands on a character of weight 0.
     target = (left[:, None] * cumulated[:, -1:] + (_ONE - 1)) >> BITS
-    return torch.searchsorted(cumulated, target).squeeze(-1)
+    # Logits that are no numbers give no sum; the engine ends then, and until it does reads some character.
+    return torch.searchsorted(cumulated, target).squeeze(-1).clamp_(max=logits.shape[1] - 1)
 
 
 def weights(logits: torch.Tensor, settings: SamplingSettings) -> torch.Tensor:
@@ -58,9 +60,7 @@ def weights(logits: torch.Tensor, settings: SamplingSettings) -> torch.Tensor:
     """
     scaled = logits * float(_inverse(settings))
     below = (scaled - scaled.amax(dim=-1, keepdim=True)).clamp_min(float(_LOWEST))
-    # On CUDA only floats are sampled, which follow the device anyway: one operation instead of twenty.
-    powers = below.exp() if logits.is_cuda else exponential_by_pytorch(below)
-    found = torch.round(powers * float(_SCALE)).to(torch.int64)
+    found = torch.round(exponential_by_pytorch(below) * float(_SCALE)).to(torch.int64)
     if settings.top_k or settings.top_p < 1.0:
         ordered = torch.sort(found, dim=-1, descending=True, stable=True)
         values = ordered.values

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from reelmill.compiled import compiled, inlined
+from reelmill.sampling import kernels
 from reelmill.sampling.kernels.exponential import exponential, exponential_by_pytorch
 
 # Beyond it a sigmoid is 0 or 1 but for 1e-17, and two decays' product is still a number.
@@ -23,9 +24,12 @@ def turn(
     """Update a layer's ``hidden`` and ``cell``, float32 [rows, size], in place.
 
     The gates are ``product``, float32 [rows, 4 × size], plus each row's line (int64 [rows]) of ``table``,
-    float32 [any, 4 × size]: input, forget, candidate and output one after the other. All tensors are
-    contiguous and on the CPU. Raises ValueError for others, IndexError for a line that is not there.
+    float32 [any, 4 × size]: input, forget, candidate and output one after the other. On a CPU all tensors
+    are contiguous. Raises ValueError for others, IndexError for a line that is not there.
     """
+    if not kernels.by_loops(product.device):
+        turn_plainly(product, table, lines, hidden, cell)
+        return
     rows, size = hidden.shape
     shapes = {
         "product": (product, (rows, 4 * size)),
@@ -49,8 +53,7 @@ def turn_plainly(
     product: torch.Tensor, table: torch.Tensor, lines: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor
 ) -> None:
     """The same bits on any device, one operation after the other."""
-    gates = product + table.index_select(0, lines)
-    opened, kept, candidate, shown = (_decay_by_pytorch(gate) for gate in gates.chunk(4, dim=1))
+    opened, kept, candidate, shown = _decay_by_pytorch(product + table.index_select(0, lines)).chunk(4, dim=1)
     cell.copy_(cell / (1.0 + kept) + (1.0 - candidate) / ((1.0 + candidate) * (1.0 + opened)) * 2.0)
     after = _decay_by_pytorch(cell)
     hidden.copy_((1.0 - after) / ((1.0 + after) * (1.0 + shown)))
@@ -59,7 +62,9 @@ def turn_plainly(
 def turn_by_pytorch(
     product: torch.Tensor, table: torch.Tensor, lines: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor
 ) -> None:
-    """The same on any device by fewer operations, which round otherwise; ``product`` is overwritten."""
+    """Nearly the same on any device, by fewer operations, which round as the device does; ``product`` is
+    overwritten.
+    """
     gates = product.add_(table.index_select(0, lines)).sigmoid_()
     opened, kept, candidate, shown = gates.split(hidden.shape[1], dim=1)
     cell.mul_(kept).addcmul_(opened, candidate.sub_(0.5), value=4.0)

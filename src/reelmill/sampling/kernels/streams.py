@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from reelmill.compiled import compiled
+from reelmill.sampling import kernels
 
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -61,7 +62,7 @@ def blocks(
 
     ``songs``, ``attempts`` and ``positions`` are int64 [rows].
     """
-    if songs.device.type != "cpu":
+    if not kernels.by_loops(songs.device):
         return blocks_by_pytorch(seed, songs, attempts, positions, length)
     result = torch.empty(len(songs), length)
     given = (each.contiguous().numpy() for each in (songs, attempts, positions, result))

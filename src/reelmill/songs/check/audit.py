@@ -16,17 +16,14 @@ from typing import Any
 from reelmill import config as configuration
 from reelmill.audio.encode import extension
 from reelmill.errors import RequestError
-from reelmill.sampling.engine import Engine
-from reelmill.songs.make.fingerprint import audio_fingerprint, text_fingerprint
-from reelmill.songs.make.machine import require_same_bytes
-from reelmill.songs.make.pool import Pool
-from reelmill.songs.make.sampler import Chains, make_songs
+from reelmill.songs.make.fingerprint import require_same_sound, tested_engine
+from reelmill.songs.make.sampler import Sampler, make_songs
+from reelmill.songs.make.sounds import Sounds
 from reelmill.songs.store.manifest import Kind, member_name, read_manifest, shard_numbers, tar_path
 from reelmill.songs.store.model_copy import kept_model
 from reelmill.songs.store.plan import Plan, plan_path, read_plan
-from reelmill.songs.store.song import Member, Song, audio_members, text_members
-from reelmill.songs.store.sound import Sound
-from reelmill.songs.store.tar import read_some
+from reelmill.songs.store.song import Song, audio_members, text_members
+from reelmill.songs.store.tar import Member, read_some
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,23 +71,19 @@ def audit(directory: Path, songs: int = 20, seed: int | None = None, overrides: 
     ids = _choose(directory, plan, songs, random.Random(seed))
     heard = shard_numbers(directory, "audio")
     model = kept_model(directory, plan.model)
-    with Pool(plan.audio_settings if heard else None) as pool:
-        fingerprint = text_fingerprint(model, config.sampling, plan.seed, pool)
-        require_same_bytes(directory, "text", fingerprint)
-        if heard:
-            require_same_bytes(directory, "audio", audio_fingerprint(plan.audio_settings, pool))
-        differences: list[str] = []
-        with_sound = 0
-        for song in make_songs(ids, Chains(Engine(model, config.sampling, plan.seed), pool, plan)):
-            shard = plan.shard_of(song.id)
-            differences += _differences(directory, "text", shard, song, song.failure, text_members(song))
-            if shard in heard:
-                sound = Sound(facts={}, failure=song.failure)
-                if not song.failure:
-                    sound = pool.record(song.facts, song.midi).result()
-                    with_sound += 1
-                members = audio_members(song, sound, extension(plan.audio_settings))
-                differences += _differences(directory, "audio", shard, song, sound.failure, members)
+    engine, sounds = tested_engine(directory, plan, config, model), Sounds(plan.audio_settings)
+    if heard:
+        require_same_sound(directory, plan.audio_settings)
+    differences: list[str] = []
+    with_sound = 0
+    for song in make_songs(ids, Sampler(engine, plan)):
+        shard = plan.shard_of(song.id)
+        differences += _differences(directory, "text", shard, song, song.failure, text_members(song))
+        if shard in heard:
+            sound = sounds.record(song)
+            with_sound += not song.failure
+            members = audio_members(song, sound, extension(plan.audio_settings))
+            differences += _differences(directory, "audio", shard, song, sound.failure, members)
     return Audit(directory=directory, seed=seed, audited=ids, with_sound=with_sound, differences=differences)
 
 
@@ -113,7 +106,7 @@ def _differences(
     name = member_name(song.id)
     declared = {failed.id: failed.reason for failed in read_manifest(directory, kind, shard).failed}
     there = dict(read_some(path, lambda member: member.startswith(f"{name}.")))
-    again = dict(members)
+    again = {member: b"".join(pieces) for member, pieces in members}
     lines = [
         f"{path}: {member} is {_size(there.get(member))}, made again {_size(again.get(member))}"
         for member in sorted(there.keys() | again.keys())
@@ -124,5 +117,5 @@ def _differences(
     return lines
 
 
-def _size(data: bytes | memoryview | None) -> str:
+def _size(data: bytes | None) -> str:
     return "missing" if data is None else f"{len(data)} bytes ({hashlib.sha256(data).hexdigest()[:12]})"

@@ -60,7 +60,8 @@ def examine(directory: Path, number: int, first: int, count: int, audio_extensio
         audio, heard = _examine_half(
             directory, "audio", number, first, count, (".abc", ".json", audio_extension), found
         )
-        if text and audio:
+        # Sound beside a damaged text is looked at again once that text is made anew.
+        if text and audio and not found.problems["text"]:
             path = tar_path(directory, "audio", number)
             without = {failure.id for failure in text.failed}
             found.silent = len({failure.id for failure in audio.failed} - without)

@@ -1,24 +1,23 @@
 """``reelmill verify``: is a songs directory complete, intact, and every id there exactly once?
 
-Every byte is read and hashed, shards in parallel. Nothing is changed: ``reelmill generate DIR`` makes again
-what is said here to be missing or damaged.
+Every byte is read and hashed, shards in parallel. Nothing is changed, unless what is damaged is to be
+discarded: then ``reelmill generate DIR`` makes it again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from reelmill import durable
 from reelmill.audio.encode import extension
-from reelmill.audio.process import ToolError
 from reelmill.errors import DamagedError
-from reelmill.songs.check.examine import Examination, Verified
-from reelmill.songs.make.pool import Pool
-from reelmill.songs.store.manifest import KINDS, manifest_path, tar_path
+from reelmill.resources import processors
+from reelmill.songs.check.examine import Examination, Verified, examine
+from reelmill.songs.store.manifest import KINDS, discard, manifest_path, tar_path
 from reelmill.songs.store.plan import Plan, model_path, read_plan
 
 _SHOWN = 20
@@ -38,6 +37,7 @@ class Verification:
     missing: list[str]  # files of shards that are not finished
     problems: list[str]  # with what is there
     strays: list[str]  # files among the shards that are none of the plan's
+    discarded: list[str]  # where damaged halves of shards have been put
 
     @property
     def made(self) -> bool:
@@ -65,6 +65,7 @@ class Verification:
         lines += _shown([f"{path}: not finished" for path in self.missing])
         lines += _shown(self.problems)
         lines += _shown([f"{path}: not a file of this plan; remove it" for path in self.strays])
+        lines += _shown([f"{path}: put aside" for path in self.discarded])
         if self.intact and self.songs:
             lines.append("complete, intact, every id exactly once")
         elif self.intact:
@@ -72,18 +73,25 @@ class Verification:
                 "nothing is missing or damaged, but there is no song: every id is a declared failure"
             )
         elif not self.made:
-            lines.append(f"reelmill generate {self.directory} makes what is missing or damaged")
+            lines.append(f"{self._mend()} makes what is missing or damaged")
         return "\n".join(lines)
+
+    def _mend(self) -> str:
+        generate = f"reelmill generate {self.directory}"
+        if self.discarded or not self.problems:
+            return generate
+        return f"reelmill verify {self.directory} --discard-damaged && {generate}"
 
 
 def verify(
-    directory: Path, processes: int | None = None, resume: bool = False, audio: bool = True
+    directory: Path, resume: bool = False, audio: bool = True, discard_damaged: bool = False
 ) -> Verification:
-    """Read everything in a songs directory; ``processes`` at once (default: one a processor).
+    """Read everything in a songs directory, one shard a processor at once.
 
     With ``resume`` what an earlier call with it has read is left out, and what is read is remembered: for
-    jobs that are killed on the way. Without ``audio`` the sound is none of its business. RequestError if
-    there is no plan; every other problem is in the result.
+    jobs that are killed on the way. Without ``audio`` the sound is none of its business. With
+    ``discard_damaged`` halves of shards that something is wrong with are put aside in ``damaged/``, so that
+    they count no longer. RequestError if there is no plan; every other problem is in the result.
     """
     plan = read_plan(directory)
     plan = plan if audio else replace(plan, audio=False)
@@ -91,23 +99,24 @@ def verify(
     problems = _model_problems(directory, plan)
     sound = extension(plan.audio_settings) if plan.audio else None
     missing: list[str] = []
+    discarded: list[str] = []
     total = Examination(shard=-1)
-    with Pool(None, processes) as pool:
-        examined: list[tuple[int, Examination | Future[Examination], Any]] = []
-        for number in range(plan.shards):
-            known, state = (memory.recall(number), memory.state(number)) if memory else (None, None)
-            first, count = plan.first(number), plan.count(number)
-            examined.append((number, known or pool.examine(directory, number, first, count, sound), state))
-        for number, seen, state in examined:
-            try:
-                found = seen.result() if isinstance(seen, Future) else seen
-            except ToolError as fault:  # of this machine; what it does not keep from being read is told
-                problems.append(f"{directory}: shard {number} cannot be examined: {fault}")
-                continue
-            if memory and isinstance(seen, Future):
-                memory.remember(found, state)
+
+    def examine_one(number: int) -> Examination:
+        known = memory.recall(number) if memory else None
+        state = memory.state(number) if memory else None
+        found = known or examine(directory, number, plan.first(number), plan.count(number), sound)
+        if memory and not known:
+            memory.remember(found, state)
+        return found
+
+    with ThreadPoolExecutor(processors()) as threads:  # hashing leaves the interpreter to the others
+        for found in threads.map(examine_one, range(plan.shards)):
             missing += [str(manifest_path(directory, kind, found.shard)) for kind in found.missing]
             problems += [line for lines in found.problems.values() for line in lines]
+            if discard_damaged:
+                damaged = [kind for kind, lines in found.problems.items() if lines]
+                discarded += [str(discard(directory, kind, found.shard)) for kind in damaged]
             total.songs += found.songs
             total.failed += found.failed
             total.silent += found.silent
@@ -123,6 +132,7 @@ def verify(
         missing=missing,
         problems=problems,
         strays=[str(path) for path in _strays(directory, plan)],
+        discarded=discarded,
     )
 
 

@@ -1,5 +1,7 @@
 """The fingerprint of a machine: does it make the bytes that the plan's other workers make?
 
+A worker compares it before it makes its first song.
+
 Each half of a songs directory has one, because another machine may make each. Probes with a known answer and
 the editions of the tools decide, for no probe has every note, error and instrument that songs have; other
 versions are for people. A probe is computed exactly as songs are, with this worker's own slots and threads,
@@ -12,30 +14,32 @@ processor, rare songs may still differ, which is said.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import replace
-from typing import Any
-
-import torch
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from reelmill.audio import abc2midi
-from reelmill.audio.render import sound_edition
+from reelmill.audio.render import renderer, sound_edition, versions
 from reelmill.audio.settings import AudioSettings
+from reelmill.config import Config
+from reelmill.durable import digest
 from reelmill.errors import RequestError
-from reelmill.model import TrainedModel
-from reelmill.sampling.cell import SamplingCell
-from reelmill.sampling.engine import EDITION, Attempt, Engine, sampling_device, slots
-from reelmill.sampling.kernels.choice import weights
-from reelmill.sampling.products import MINIMUM_ROWS, padded_rows
-from reelmill.sampling.settings import SamplingSettings
-from reelmill.songs.make.pool import Pool
+from reelmill.sampling.settings import EDITION, SamplingSettings
+from reelmill.songs.make.validate import Validated, validate
+from reelmill.songs.store.manifest import Kind
+from reelmill.songs.store.plan import Plan, grow_plan, plan_path, read_plan
+from reelmill.songs.store.sound import record
+
+if TYPE_CHECKING:  # torch is for who samples
+    from reelmill.model import TrainedModel
+    from reelmill.sampling.engine import Engine
+
+_log = logging.getLogger(__name__)
 
 PROBES = ("numbers", "characters", "midi", "sound")
 TOOLS = ("sampling", "abc2midi", "synthesizer", "soundfont")
 
-_SONGS, _CHARACTERS, _STEPS = MINIMUM_ROWS, 300, 24
-_FIRST_SONG = 2**40  # far from any id, so that a probe is no song's beginning
 _TUNE = """X:1
 T:Probe
 M:6/8
@@ -46,30 +50,74 @@ K:D
 """
 
 
-def text_fingerprint(
-    model: TrainedModel, sampling: SamplingSettings, seed: int, pool: Pool
-) -> dict[str, str]:
+def tested_engine(directory: Path, plan: Plan, config: Config, model: TrainedModel) -> Engine:
+    """An engine that samples what the plan's other workers sample; RequestError if there is none here."""
+    from reelmill.sampling.engine import Engine, emulates
+
+    if emulates(config.sampling):
+        _log.warning(
+            "sampling.precision = %r is emulated by this processor: int8 (the default) and float32 are many "
+            "times as fast, but make other songs, so they need a directory of their own",
+            config.sampling.precision,
+        )
+    require_same_bytes(directory, "text", text_fingerprint(model, config.sampling, plan.seed))
+    return Engine(model, config.sampling, plan.seed)
+
+
+def require_same_sound(directory: Path, audio: AudioSettings) -> None:
+    """RequestError if this machine would render other bytes than the plan's other workers."""
+    require_same_bytes(directory, "audio", audio_fingerprint(audio))
+
+
+def require_edition(directory: Path, plan: Plan) -> None:
+    """Refuse a plan whose songs another edition samples: were it to grow, it would never be complete."""
+    planned, seen = plan.fingerprint.get("text"), {"sampling": EDITION}
+    if planned is not None and planned.get("sampling") != EDITION:
+        raise RequestError(f"{plan_path(directory)}: {way_out(planned, seen)}")
+
+
+def require_same_bytes(directory: Path, half: Kind, seen: dict[str, str]) -> None:
+    """Refuse to work where this machine would make other bytes than the plan's other workers.
+
+    The first worker of a half writes its fingerprint into the plan; of several, one comes first.
+    """
+    planned = read_plan(directory).fingerprint.get(half)
+    if planned is None:
+        planned = grow_plan(directory, fingerprint={half: seen}).fingerprint[half]
+    differences, advice = "; ".join(differing(planned, seen)), way_out(planned, seen)
+    if not same_bytes(planned, seen):
+        refusal = f"this machine would not make the same {half}: {differences}. {advice}"
+        raise RequestError(f"{plan_path(directory)}: {refusal.strip()}")
+    if "processor is" in differences:
+        _log.warning("the probes agree, but %s: rare songs may differ. %s", differences, advice)
+    elif differences:
+        _log.warning("the same bytes, but %s", differences)
+
+
+def text_fingerprint(model: TrainedModel, sampling: SamplingSettings, seed: int) -> dict[str, str]:
     """What decides the text half here: the model's numbers, what is sampled from them, and a tune's MIDI."""
-    judgement = pool.judge(_TUNE, True, len(_TUNE)).result()
+    from reelmill.sampling.probe import known_answers
+
+    probe = _validated_probe()
     return {
-        "torch": torch.__version__,
-        **({} if sampling.precision == "int8" else _processor(sampling)),
-        "precision": sampling.precision,
         "sampling": EDITION,
+        **known_answers(model, sampling, seed),
         "abc2midi": abc2midi.version(),
-        "numbers": _probe_numbers(model, sampling),
-        "characters": _probe_characters(model, sampling, seed),
-        "midi": _digest(judgement.data, _numbers(judgement.facts(0, 1))),
+        "midi": digest(probe.data, _numbers(probe.facts(0, 1))),
     }
 
 
-def audio_fingerprint(audio: AudioSettings, pool: Pool) -> dict[str, str]:
+def audio_fingerprint(audio: AudioSettings) -> dict[str, str]:
     """What decides the audio half here: the synthesizer and its soundfont, and a song recorded with them."""
-    judgement = pool.judge(_TUNE, True, len(_TUNE)).result()
-    sound = pool.record(judgement.facts(0, 1), judgement.data).result()
+    probe = _validated_probe()
+    sound = record(probe.facts(0, 1), probe.data, renderer(audio), audio)
     if sound.failure:
         raise RequestError(f"audio.backend {audio.backend}: a probe song gives no sound: {sound.failure}")
-    return {**pool.versions().result(), "sound": _digest(sound.data, _numbers(sound.facts))}
+    return {**versions(audio), "sound": digest(sound.data, _numbers(sound.facts))}
+
+
+def _validated_probe() -> Validated:
+    return validate(_TUNE, True, len(_TUNE))
 
 
 def differing(planned: dict[str, str], seen: dict[str, str]) -> list[str]:
@@ -103,53 +151,10 @@ def way_out(planned: dict[str, str], seen: dict[str, str]) -> str:
     if seen.get("precision", "int8") != "int8":
         return (
             f"Songs in {seen['precision']} follow the processor and its libraries; in another directory, "
-            "sampling.precision=int8 makes the same songs on every processor"
+            "sampling.precision=int8 (the default) makes the same songs on every processor"
         )
     return ""
 
 
-def _processor(sampling: SamplingSettings) -> dict[str, str]:
-    device = sampling_device(sampling)
-    cuda = device.type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
-        "processor": "" if cuda else torch.backends.cpu.get_cpu_capability(),
-    }
-
-
-def _probe_characters(model: TrainedModel, sampling: SamplingSettings, seed: int) -> str:
-    engine = Engine(model, replace(sampling, max_length=min(_CHARACTERS, sampling.max_length)), seed)
-    for song in range(_SONGS):
-        engine.submit(Attempt(_FIRST_SONG + song))
-    texts = {}
-    while engine.active:
-        texts.update({sampled.attempt.song: sampled.text for sampled in engine.step()})
-    return _digest(*(text.encode("utf-8", "surrogatepass") for _, text in sorted(texts.items())))
-
-
-@torch.inference_mode()
-def _probe_numbers(model: TrainedModel, sampling: SamplingSettings) -> str:
-    """Sampled characters seldom show a rounding that differs; logits, and the weights that the choice is made
-    by, always do.
-    """
-    device = sampling_device(sampling)
-    cell = SamplingCell(model, sampling.precision, device)
-    rows = padded_rows(slots(sampling, device), device)
-    state = torch.zeros(2, cell.layers, rows, cell.hidden_size, device=device)
-    characters = torch.arange(rows, device=device)
-    for step in range(_STEPS):
-        logits = cell.step((characters + step) % model.vocabulary.size, state[0], state[1])
-    some = logits[:MINIMUM_ROWS]
-    return _digest(*(each.cpu().numpy().tobytes() for each in (some, weights(some, sampling))))
-
-
 def _numbers(facts: dict[str, Any]) -> bytes:
     return json.dumps(facts, sort_keys=True).encode()
-
-
-def _digest(*pieces: bytes | memoryview) -> str:
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(len(piece).to_bytes(8, "big"))
-        digest.update(piece)
-    return digest.hexdigest()

@@ -13,9 +13,8 @@ from reelmill.errors import DamagedError, RequestError
 from reelmill.layout import is_run
 from reelmill.model import TrainedModel
 from reelmill.runs import find_checkpoint, load_model, run_config
-from reelmill.songs.check.examine import Verified
-from reelmill.songs.make.machine import require_edition
-from reelmill.songs.make.produce import produce
+from reelmill.songs.make.fingerprint import require_edition
+from reelmill.songs.make.launch import produce
 from reelmill.songs.make.reference import write_tunes
 from reelmill.songs.store.manifest import KINDS
 from reelmill.songs.store.model_copy import keep_model, kept_model, model_hash
@@ -36,15 +35,13 @@ def generate(
     audio: bool = True,
     progress: bool = True,
     take_over: bool = True,
-    recall: bool = False,
 ) -> Outcome:
-    """Make what is missing of share ``shard`` (I of K) of a songs directory, and what is damaged of it.
+    """Make what has no intact manifest in share ``shard`` (I of K) of a songs directory.
 
     ``source`` is a run, whose songs go to ``out``, or a songs directory to go on with. What has been planned
     once stays: ``songs`` may grow, any other difference is refused by key. With ``audio`` False only text is
     made now; a new plan then has no sound until ``reelmill render`` adds it. ``take_over`` lets a worker that
-    has finished its share go on with shards that nobody has begun. With ``recall`` what a job's verification
-    (``verify`` with ``resume``) has read is not read again.
+    has finished its share go on with shards that nobody has begun.
 
     Raises RequestError if the request cannot be met, before any song is made, or if the disk is full; what is
     finished stays. Faults of the machine are in the outcome.
@@ -69,7 +66,6 @@ def generate(
         halves=halves,
         progress=progress,
         take_over=take_over,
-        memory=Verified(directory, plan) if recall else None,
     )
 
 

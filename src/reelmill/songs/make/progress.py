@@ -5,30 +5,29 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-import threading
+from collections import Counter
 from types import TracebackType
 
 from tqdm import tqdm
 from tqdm.utils import ObjectWrapper
 
 from reelmill.songs.store.plan import Plan
-from reelmill.songs.store.song import Song
 
 _log = logging.getLogger(__name__)
 
-_FIRST_SONGS = 32  # of a worker, in order of ids: the sample the pass rate is measured on
+_SAMPLE = 32  # songs: the fewest that a pass rate is foretold from
 
 
 class Progress:
-    """Counts songs as they are taken up, in order; ``total`` is what this command may come to make."""
+    """Counts songs; ``total`` is what this command may come to make, ``halves`` how many each of them has."""
 
-    def __init__(self, plan: Plan, total: int, visible: bool) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, total: int, halves: int, visible: bool) -> None:
+        self._plan, self._halves, self._made = plan, halves, 0
         self._bar = tqdm(
             total=total, unit="song", disable=not visible, smoothing=0.05, file=_PerhapsRead(sys.stderr)
         )
-        self._lock = threading.Lock()
-        self._songs = self._attempts = self._passed = 0
+        self._tally: Counter[str] = Counter()
+        self._warned = False
 
     def __enter__(self) -> Progress:
         return self
@@ -38,20 +37,21 @@ class Progress:
     ) -> None:
         self._bar.close()
 
-    def count(self, song: Song) -> None:
-        """Count a song, and warn once the first ones are known if they promise failures. Any thread may."""
-        with self._lock:
-            self._bar.update(1)
-            if not song.tally or self._songs == _FIRST_SONGS:
-                return
-            self._songs += 1
-            self._attempts += song.tally["made"]
-            self._passed += not song.failure
-            if self._songs == _FIRST_SONGS:
-                self._warn()
+    def songs(self, halves: int) -> None:
+        """So many more songs have their text, or their sound; a song counts when it has all it is to get."""
+        before = self._made // self._halves
+        self._made += halves
+        self._bar.update(self._made // self._halves - before)
+
+    def text(self, songs: int, failed: int, attempts: dict[str, int]) -> None:
+        """A text shard is written: warn once if what is known so far promises failures."""
+        self._tally.update(songs=songs, passed=songs - failed, made=attempts.get("made", 0))
+        if self._tally["songs"] >= _SAMPLE and self._tally["made"] and not self._warned:
+            self._warned = True
+            self._warn()
 
     def _warn(self) -> None:
-        rate = self._passed / self._attempts
+        rate = self._tally["passed"] / self._tally["made"]
         attempts = self._plan.songs_settings.max_attempts
         failures = expected_failures(rate, attempts) * self._plan.songs
         if failures >= 0.5:
@@ -59,7 +59,7 @@ class Progress:
                 "%.1f %% of the first %d attempts passed songs.require = %s: of %d songs about %.0f "
                 "will fail after songs.max_attempts = %d",
                 100 * rate,
-                self._attempts,
+                self._tally["made"],
                 self._plan.songs_settings.require,
                 self._plan.songs,
                 failures,

@@ -1,8 +1,9 @@
-"""What the training tunes are like, judged as attempts are: what every pass rate stands beside."""
+"""What the training tunes are like, validated as attempts are: what every pass rate stands beside."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from reelmill import durable
 from reelmill.corpus.settings import CorpusSettings
 from reelmill.errors import DamagedError, IncompleteError, RequestError
-from reelmill.songs.make.validate import judge
+from reelmill.songs.make.validate import validate
 from reelmill.songs.store.plan import read_plan
 from reelmill.songs.store.song import TIERS
 
@@ -35,20 +36,22 @@ def write_tunes(directory: Path, settings: CorpusSettings) -> None:
         tempos = read_plan(directory).audio_settings.tempo
         train = load_or_build(settings).tunes["train"]
         chosen = sorted({index * len(train) // _SAMPLE for index in range(_SAMPLE)})
-        durable.write_json(path, measure_tunes(train.select(chosen)["text"], tempos))
+        texts = train.select(chosen)["text"]
+        durable.write_json(path, {"source": settings.source, **measure_tunes(texts, tempos)})
     except (RequestError, IncompleteError) as error:
         _log.warning("no pass rates of the training tunes: %s", error)
 
 
 def measure_tunes(texts: list[str], tempos: Mapping[str, str] | None = None) -> dict[str, Any]:
     """``{"tunes", "pass_rate": {tier: rate}, "characters", "seconds"}``; the last two are means."""
-    judged = [judge(text, True, len(text), tempos) for text in texts]
-    count = max(1, len(judged))
+    validated = [validate(text, True, len(text), tempos) for text in texts]
+    count = max(1, len(validated))
+    passed = Counter(tier for one in validated for tier in one.passed())
     return {
-        "tunes": len(judged),
-        "pass_rate": {tier: round(sum(tier in one.passed() for one in judged) / count, 6) for tier in TIERS},
-        "characters": round(sum(len(one.abc) for one in judged) / count, 3),
-        "seconds": round(sum(one.seconds for one in judged) / count, 3),
+        "tunes": len(validated),
+        "pass_rate": {tier: round(passed[tier] / count, 6) for tier in TIERS},
+        "characters": round(sum(len(one.abc) for one in validated) / count, 3),
+        "seconds": round(sum(one.seconds for one in validated) / count, 3),
     }
 
 

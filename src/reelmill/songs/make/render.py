@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +13,14 @@ from numpy.typing import NDArray
 
 from reelmill import config as configuration
 from reelmill import durable
-from reelmill.audio.encode import encode, extension
+from reelmill.audio.encode import encode, extension, listening_copy
 from reelmill.audio.features import features
 from reelmill.audio.midi import abc_to_midi
 from reelmill.audio.render import Renderer, SilentAudio, renderer
 from reelmill.audio.settings import AudioSettings
 from reelmill.corpus.books import read_book
 from reelmill.errors import RequestError
-from reelmill.songs.make.produce import produce
+from reelmill.songs.make.launch import produce
 from reelmill.songs.store.plan import grow_plan, plan_path, read_plan, require_equal
 from reelmill.songs.store.totals import Outcome
 
@@ -63,6 +64,12 @@ class Recording:
     def seconds(self) -> float:
         """How long it lasts."""
         return len(self.samples) / self.sample_rate
+
+    def _repr_html_(self) -> str:
+        """A player, for notebooks."""
+        data, media_type = listening_copy(self.samples, self.sample_rate)
+        source = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+        return f'<audio controls preload="metadata" src="{source}"></audio>'
 
     def save(self, path: str | Path) -> None:
         """Write it to ``path``, a name that ends in .wav or .flac; RequestError for another."""

@@ -1,7 +1,7 @@
-"""The judgement of one attempt: what was sampled, brought through the three tiers of validity.
+"""Validation of one attempt: the sampled text is brought through the three tiers, each by itself.
 
-It is a function of the sampled text and the table of tempos, never of time: whoever judges an attempt,
-wherever, decides alike.
+The result is a function of the text and the table of tempos, never of time: whoever validates it, wherever,
+decides alike.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ EMPTY_MIDI = b"MThd\0\0\0\6\0\0\0\1\1\xe0MTrk\0\0\0\4\0\xff\x2f\0"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """What became of one attempt. Each tier is judged by itself; "" means that it passed."""
+class Validated:
+    """What an attempt turned out to be. Each tier says why the attempt failed it; "" means that it passed."""
 
     abc: str
     headers: str
@@ -66,15 +66,15 @@ class Judgement:
         }
 
 
-def judge(abc: str, ended: bool, max_length: int, tempos: Mapping[str, str] | None = None) -> Judgement:
-    """Judge a sampled text; ``ended`` says whether it came to its end mark within ``max_length`` characters.
+def validate(abc: str, ended: bool, max_length: int, tempos: Mapping[str, str] | None = None) -> Validated:
+    """Validate a sampled text; ``ended``: whether it came to its end mark within ``max_length`` characters.
     ``tempos`` are ``audio.tempo``.
 
     Raises ToolError for a fault of the machine, which says nothing about the attempt.
     """
     encoding = _encoding_problem(abc)
     midi = Midi(b"", errors=[f"Error: {encoding}"]) if encoding else abc_to_midi(abc, tempos=tempos)
-    return Judgement(
+    return Validated(
         abc=abc,
         headers=_problem(headers_problem, abc) if ended else f"no end mark within {max_length} characters",
         midi=midi_problem(midi),

@@ -1,151 +1,111 @@
 """A worker in a process of its own, beside the command that started it (``launch`` is the other side).
 
-It asks for work over a socket, which it finds as its standard input, and ends when the other end is gone.
-Run with ``python -m``.
+Its task is the first line of standard input. When that comes to its end (the other side is gone, or wants no
+more) it gives back what it has in hand and ends. Run with ``python -m``.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import select
 import signal
-import socket
 import sys
-import threading
-import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, TextIO
 
 from reelmill import config as configuration
-from reelmill.audio.encode import extension
+from reelmill import resources
 from reelmill.errors import IncompleteError, RequestError
-from reelmill.songs.make.channel import Channel
-from reelmill.songs.make.machine import Machine
-from reelmill.songs.make.pool import Pool
-from reelmill.songs.make.scheduler import Work
-from reelmill.songs.make.spawn import connection
-from reelmill.songs.make.worker import Made, Worker
-from reelmill.songs.store.manifest import Kind
-from reelmill.songs.store.model_copy import kept_model
+from reelmill.songs.make.scheduler import Scheduler
+from reelmill.songs.make.worker import Worker
+from reelmill.songs.store.leases import Leases
 from reelmill.songs.store.plan import read_plan
-from reelmill.songs.store.song import Song
 
-_GRACE = 5.0  # seconds to give up what is in hand once the other end is gone
-_in_hand = threading.Event()  # whether there is anything to give up
+_NOTICES = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def task(
-    directory: Path,
-    config: configuration.Config,
-    share: str,
-    workers: int,
-    halves: Sequence[Kind],
-    processes: int,
-) -> dict[str, Any]:
-    """What such a process is told first: which ``halves`` to make, as one of so many ``workers`` of which
-    share, and with how many ``processes`` of its own that judge and record.
-    """
-    return {
-        "directory": str(directory),
-        "config": configuration.to_dict(config),
-        "share": share,
-        "workers": workers,
-        "halves": list(halves),
-        "processes": processes,
-    }
+class _Teller:
+    """Says what the worker has done."""
 
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
 
-class _Elsewhere:
-    """The ``Source`` of the process at the other end."""
+    def songs(self, halves: int) -> None:
+        self.tell("songs", halves=halves)
 
-    def __init__(self, channel: Channel) -> None:
-        self.waits = True
-        self._channel = channel
-        self._lock = threading.Lock()
+    def text(self, songs: int, failed: int, attempts: dict[str, int]) -> None:
+        self.tell("text", songs=songs, failed=failed, attempts=attempts)
 
-    def next(self) -> Work | None:
-        answer = self._ask("next")
-        self.waits = answer["waits"]
-        return Work(**answer["work"]) if answer["work"] else None
+    def shard(self, number: int) -> None:
+        self.tell("shard", number=number)
 
-    def taken_up(self, shard: int, songs: int, song: Song) -> None:
-        self.tell("taken up", shard=shard, songs=songs, song=song.id, failure=song.failure, tally=song.tally)
-
-    def release(self, shard: int) -> None:
-        self.tell("release", shard=shard)
-
-    def again(self, work: Work) -> None:
-        self.tell("again", work=asdict(work))
-
-    def doubt(self) -> list[str]:
-        problems: list[str] = self._ask("doubt")["problems"]
-        return problems
+    def fault(self, reason: str) -> None:
+        self.tell("fault", reason=reason)
 
     def tell(self, what: str, **facts: Any) -> None:
-        """Say something that needs no answer."""
-        with self._lock:
-            self._channel.send({"tell": what, **facts})
-
-    def _ask(self, what: str) -> dict[str, Any]:
-        with self._lock:
-            self._channel.send({"tell": what})
-            return self._channel.receive()[0]
+        self._stream.write(json.dumps({"tell": what, **facts}) + "\n")
+        self._stream.flush()
 
 
-def main() -> None:
-    """Work until there is nothing left, or until the other end is gone."""
-    ours = connection()
-    signal.signal(signal.SIGALRM, _break_off)
-    threading.Thread(target=_watch, args=(ours,), daemon=True).start()
-    channel = Channel(ours)
-    source = _Elsewhere(channel)
+def main() -> int:
+    """Work until there is nothing left, or until the other side is gone; the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="reelmill: %(message)s", stream=sys.stderr)
+    for notice in _NOTICES:
+        signal.signal(notice, signal.SIG_IGN)  # a notice to stop is the other process's to act on
+    teller = _Teller(os.fdopen(os.dup(1), "w"))
+    os.dup2(2, 1)  # what a library prints is not for standard output
     try:
-        try:
-            made = _work(channel.receive()[0], source)
-            channel.send({"made": asdict(made)})
-        except (RequestError, IncompleteError) as error:
-            kind = RequestError if isinstance(error, RequestError) else IncompleteError
-            source.tell(kind.__name__, message=str(error))
-    except (KeyboardInterrupt, EOFError, BrokenPipeError, ConnectionResetError):
-        sys.exit(1)
+        _work(json.loads(sys.stdin.readline()), teller)
+    except (RequestError, IncompleteError) as error:
+        kind = RequestError if isinstance(error, RequestError) else IncompleteError
+        teller.tell(kind.__name__, reason=str(error))
+        return 1
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 1
+    return 0
 
 
-def _work(told: dict[str, Any], source: _Elsewhere) -> Made:
-    directory = Path(told["directory"])
+def _work(task: dict[str, Any], teller: _Teller) -> None:
+    directory, halves = Path(task["directory"]), tuple(task["halves"])
     plan = read_plan(directory)
-    config = configuration.from_dict(told["config"], "the command that started this process")
-    model = kept_model(directory, plan.model) if "text" in told["halves"] else None
-    with Pool(config.audio if "audio" in told["halves"] else None, told["processes"]) as pool:
-        machine = Machine(directory, plan, config, model, pool)
-        share, workers = told["share"], told["workers"]
-        worker = Worker(directory, plan, source, machine, extension(config.audio), share, workers)
-        _in_hand.set()
-        try:
-            return worker.run()
-        finally:
-            _in_hand.clear()
+    config = configuration.from_dict(task["config"], "the command that started this process")
+    model = None
+    if "text" in halves:
+        from reelmill.songs.store.model_copy import kept_model
+
+        model = kept_model(directory, plan.model)
+    share = f"{task['share'][0]}/{task['share'][1]}"
+    scheduler = Scheduler(directory, plan, task["share"], task["part"], halves, task["take_over"])
+    with ExitStack() as stack:
+        executor: Executor | None = None
+        if halves == ("text",) and os.environ.get("CUDA_VISIBLE_DEVICES"):
+            executor = ProcessPoolExecutor(resources.processors(), get_context("spawn"))
+            stack.enter_context(executor)
+        leases = stack.enter_context(Leases(directory, share))
+        Worker(
+            directory,
+            plan,
+            config,
+            model,
+            scheduler,
+            leases,
+            teller,
+            share=share,
+            workers=task["workers"],
+            executor=executor,
+            stop=_stop_if_told,
+        ).run()
 
 
-def _watch(ours: socket.socket) -> None:
-    """Break the work off when the other end is gone, and end this process if that takes long."""
-    poll = select.poll()
-    poll.register(ours, getattr(select, "POLLRDHUP", 0))  # and hang-ups, which need not be asked for
-    poll.poll()
-    main_thread = threading.main_thread().ident
-    assert main_thread is not None
-    signal.pthread_kill(main_thread, signal.SIGALRM)
-    time.sleep(_GRACE)
-    os._exit(1)
-
-
-def _break_off(_number: int, _frame: object) -> NoReturn:
-    if _in_hand.is_set():
-        _in_hand.clear()  # once is enough
+def _stop_if_told() -> None:
+    if select.select([0], [], [], 0)[0]:
         raise KeyboardInterrupt
-    os._exit(1)  # nothing has been begun, or all is given up
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from reelmill.audio.settings import AudioSettings
+from reelmill.corpus.provenance import corpora, soundfont_text
 from reelmill.songs.store.plan import Plan
 
 GITIGNORE = """\
@@ -42,6 +43,8 @@ def dataset_card(name: str, plan: Plan, summary: dict[str, Any]) -> str:
     configs[0]["default"] = True
     metadata = {
         "pretty_name": name,
+        "license": "other",
+        "license_name": "see-licence-below",
         "tags": ["music", "abc-notation", "midi", "symbolic-music", "synthetic", "webdataset", "reelmill"]
         + (["audio"] if plan.audio else []),
         "task_categories": ["text-generation", *(["text-to-audio"] if plan.audio else [])],
@@ -92,7 +95,23 @@ def _about(name: str, plan: Plan, summary: dict[str, Any]) -> list[str]:
         f"top-p {sampling.top_p:g}, min-p {sampling.min_p:g}, {sampling.precision}, seed {plan.seed} |",
         f"| Model | `{plan.model[:16]}`, in `model/` |",
     ]
-    return [*lines, "", *_reading(name, plan)]
+    return [*lines, "", *_reading(name, plan), *_licence(plan, summary)]
+
+
+def _licence(plan: Plan, summary: dict[str, Any]) -> list[str]:
+    source = summary.get("corpus")
+    soundfont = soundfont_text(plan.audio_settings, plan.fingerprint.get("audio", {}).get("soundfont", ""))
+    return [
+        "## Licence",
+        "",
+        "reelmill itself is under the MIT licence and claims no rights in these songs. What they may be used "
+        "for depends on what they were made of:",
+        "",
+        *(f"- Training corpus: {phrase}." for phrase in corpora(source or [])),
+        *([] if source else ["- Training corpus: not recorded here; whoever trained the model knows it."]),
+        *([f"- Soundfont: {soundfont}."] if plan.audio else []),
+        "",
+    ]
 
 
 def _reading(name: str, plan: Plan) -> list[str]:

@@ -16,16 +16,18 @@ import pyarrow.parquet as pq
 
 from reelmill import durable
 from reelmill.errors import DamagedError, IncompleteError
+from reelmill.layout import CONFIG, INDEX
+from reelmill.runs import run_config
 from reelmill.songs.make.reference import read_tunes
 from reelmill.songs.results.card import GITIGNORE, dataset_card
 from reelmill.songs.results.summary import Summary
 from reelmill.songs.store.manifest import KINDS, Kind, check, tar_path
 from reelmill.songs.store.plan import Plan, read_plan
-from reelmill.songs.store.song import SOUND_COLUMNS, TEXT_COLUMNS
+from reelmill.songs.store.song import SOUND_COLUMNS, TABLE_COLUMNS, as_row
 from reelmill.songs.store.tar import read_some
 from reelmill.songs.store.totals import count_half
 
-INDEX, SUMMARY, CARD = "index.parquet", "summary.json", "README.md"
+SUMMARY, CARD = "summary.json", "README.md"
 
 _SHOWN = 10
 
@@ -55,16 +57,29 @@ def collect(directory: Path, audio: bool = True) -> dict[str, Any]:
             if rows:
                 index.write_table(pa.Table.from_pylist(rows, schema))
     text, sound = count_half(directory, plan, "text"), count_half(directory, plan, "audio")
-    facts = {**summary.to_json(plan, text, sound, sizes), "training_tunes": read_tunes(directory)}
+    facts = {
+        **summary.to_json(plan, text, sound, sizes),
+        "training_tunes": read_tunes(directory),
+        "corpus": _corpus(directory, plan),
+    }
     durable.write_json(directory / SUMMARY, facts)
     durable.write_text(directory / CARD, dataset_card(directory.resolve().name, plan, facts))
     durable.write_text(directory / ".gitignore", GITIGNORE)
     return facts
 
 
+def _corpus(directory: Path, plan: Plan) -> str | list[str] | None:
+    """The source of the tunes that the model was trained on; None where neither songs nor run say it."""
+    tunes = read_tunes(directory) or {}
+    if "source" not in tunes and plan.run and (Path(plan.run) / CONFIG).is_file():
+        return run_config(Path(plan.run)).corpus.source
+    source: str | list[str] | None = tunes.get("source")
+    return source
+
+
 def _schema(audio: bool) -> pa.Schema:
     """The columns of the index; those of the sound are null for a song without."""
-    columns = {"id": "int64", "shard": "int32", **TEXT_COLUMNS, **(SOUND_COLUMNS if audio else {})}
+    columns = {"id": "int64", "shard": "int32", **TABLE_COLUMNS, **(SOUND_COLUMNS if audio else {})}
     return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
 
 
@@ -99,7 +114,7 @@ def _rows(directory: Path, plan: Plan, number: int) -> Iterator[dict[str, Any]]:
             heard[facts["id"]] = {name: facts[name] for name in SOUND_COLUMNS}
     silence: dict[str, Any] = dict.fromkeys(SOUND_COLUMNS) if plan.audio else {}
     for facts in _facts(tar_path(directory, "text", number)):
-        yield {**facts, "shard": number, **heard.get(facts["id"], silence)}
+        yield {**as_row(facts), "shard": number, **heard.get(facts["id"], silence)}
 
 
 def _facts(path: Path) -> Iterator[dict[str, Any]]:

@@ -1,18 +1,17 @@
 """What a plan will take, before it starts: disk, hours, attempts and failures, measured on its first songs.
 
-Hours are processor time, of sampling with every slot in use, of judging, of recording and of hashing, shared
-out among processors: what a machine takes that does nothing else and whose disk keeps up.
+Hours are of sampling with every slot in use, of validating, of recording and of hashing, shared out among
+processors: what a machine takes that does nothing else and whose disk keeps up.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import process_time as processor_clock
 from typing import Any
 
 import numpy as np
@@ -27,14 +26,15 @@ from reelmill.room import free_bytes, size_text
 from reelmill.runs import load_model, run_config
 from reelmill.sampling.engine import Attempt, Engine
 from reelmill.songs.make.generate import check_count, look_ahead
-from reelmill.songs.make.pool import Pool
 from reelmill.songs.make.progress import expected_failures
-from reelmill.songs.make.sampler import Chains, make_songs
+from reelmill.songs.make.sampler import Sampler, make_songs
+from reelmill.songs.make.sounds import Sounds
 from reelmill.songs.results.disk import TAKE_LESS, Disk
 from reelmill.songs.store.manifest import KINDS, Kind, read_manifest, shard_numbers
 from reelmill.songs.store.plan import Plan
 from reelmill.songs.store.prompts import check_prompts
-from reelmill.songs.store.song import TIERS, Member, Song, audio_members, empty_tally, text_members
+from reelmill.songs.store.song import TIERS, Song, audio_members, empty_tally, text_members
+from reelmill.songs.store.tar import Member
 
 _BLOCK = 512  # of a tar: each member has a header block and is filled up to whole blocks
 
@@ -165,25 +165,21 @@ def _extrapolate(
 ) -> Estimate:
     """What the songs ``missing`` in each half will take, by the first of the plan."""
     took = dict.fromkeys(KINDS, 0)
-    hashing = 0.0
-    with Pool(config.audio if missing["audio"] else None) as pool:
-        wait([pool.judge("", True, 1) for _ in range(pool.processes)])  # beginning is no song's work
-        pool.seconds.clear()
-        engine = Engine(model, config.sampling, plan.seed)
-        made = list(make_songs(range(min(sample, plan.songs)), Chains(engine, pool, plan)))
-        heard = [song for song in made if not song.failure] if missing["audio"] else []
-        for begun in [pool.record(song.facts, song.midi) for song in heard[:1] * pool.processes]:
-            begun.result().release()
-        pool.seconds["record"] = 0
-        for song in made:
-            took["text"] += _tar_bytes(text_members(song))
-        for song in heard:
-            sound = pool.record(song.facts, song.midi).result()
-            members = audio_members(song, sound, extension(config.audio))
-            took["audio"] += _tar_bytes(members)
-            hashing += _hashing_seconds(members)
-            sound.release()
-        spent = dict(pool.seconds)
+    recording = 0.0
+    engine, sounds = Engine(model, config.sampling, plan.seed), Sounds(config.audio)
+    sampler = Sampler(engine, plan)
+    made = list(make_songs(range(min(sample, plan.songs)), sampler))
+    for song in made:
+        took["text"] += _tar_bytes(text_members(song))
+    heard = [song for song in made if not song.failure] if missing["audio"] else []
+    for song in heard[:1]:
+        sounds.record(song)  # which loads the synthesizer: no song's work
+    for song in heard:
+        began = time.monotonic()
+        members = audio_members(song, sounds.record(song), extension(config.audio))
+        _hash(members)
+        recording += time.monotonic() - began
+        took["audio"] += _tar_bytes(members)
     tally = Counter(empty_tally())
     for song in made:
         tally.update(song.tally)
@@ -191,8 +187,8 @@ def _extrapolate(
     passed = len(valid) / tally["made"]
     work = _Work(
         sampling=engine.characters / tally["made"] * _sampling_seconds(model, config, plan.seed),
-        judging=spent.get("judge", 0.0) / tally["made"],
-        recording=(spent.get("record", 0.0) + hashing) / max(1, len(valid)),
+        validating=sampler.seconds["validating"] / tally["made"],
+        recording=recording / max(1, len(heard)),
     )
     return Estimate(
         songs=max(missing.values()),
@@ -212,17 +208,17 @@ def _extrapolate(
 
 @dataclass(frozen=True)
 class _Work:
-    """Processor seconds: of sampling and of judging an attempt, and of recording a song."""
+    """Processor seconds: of sampling and of validating an attempt, and of recording a song."""
 
     sampling: float
-    judging: float
+    validating: float
     recording: float
 
 
 def _hours(made: Sequence[Song], work: _Work, missing: dict[Kind, int]) -> tuple[float, float]:
     """Two standard errors to either side of what the songs that are ``missing`` take, by those ``made``."""
     attempts = np.array([song.tally["made"] for song in made])
-    seconds = missing["text"] * attempts * (work.sampling + work.judging)
+    seconds = missing["text"] * attempts * (work.sampling + work.validating)
     seconds = seconds + missing["audio"] * work.recording * np.array([not song.failure for song in made])
     # As many characters as a tune, and as many seconds of sound, are the larger part of what differs.
     lengths = np.array([song.facts["characters"] for song in made if not song.failure])
@@ -243,17 +239,17 @@ def _sampling_seconds(model: TrainedModel, config: Config, seed: int) -> float:
     engine = Engine(model, config.sampling, seed)
     for song in range(engine.slots):
         engine.submit(Attempt(song))
-    began = processor_clock()
+    began = time.process_time()
     first = engine.step()
-    return (processor_clock() - began) / engine.slots / max(len(sampled.text) for sampled in first)
+    return (time.process_time() - began) / engine.slots / int(first.lengths.max())
 
 
-def _hashing_seconds(members: list[Member]) -> float:
-    began = processor_clock()
-    for _, data in members:
-        hashlib.sha256(data)
-    return processor_clock() - began
+def _hash(members: list[Member]) -> None:
+    for _, pieces in members:
+        hashed = hashlib.sha256()
+        for piece in pieces:
+            hashed.update(piece)
 
 
 def _tar_bytes(members: list[Member]) -> int:
-    return sum(_BLOCK + -(-len(data) // _BLOCK) * _BLOCK for _, data in members)
+    return sum(_BLOCK + -(-sum(map(len, pieces)) // _BLOCK) * _BLOCK for _, pieces in members)

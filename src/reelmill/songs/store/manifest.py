@@ -17,7 +17,7 @@ from typing import Any, Literal
 from reelmill import config, durable
 from reelmill.errors import DamagedError, RequestError
 from reelmill.songs.store.direct_io import DirectFile
-from reelmill.songs.store.tar import TarWriter
+from reelmill.songs.store.tar import Member, TarWriter
 
 Kind = Literal["text", "audio"]
 KINDS: tuple[Kind, Kind] = ("text", "audio")
@@ -72,6 +72,12 @@ def shard_numbers(directory: Path, kind: Kind) -> set[int]:
     return set()
 
 
+def has_leftovers(directory: Path, kind: Kind, number: int) -> bool:
+    """Whether somebody began the tar of a shard and did not finish it, or has not yet."""
+    path = tar_path(directory, kind, number)
+    return any(durable.is_temporary(left) for left in path.parent.glob(f".{path.name}.*"))
+
+
 def read_manifest(directory: Path, kind: Kind, number: int) -> Manifest:
     """The manifest of a shard; DamagedError if it is missing or not a manifest."""
     path = manifest_path(directory, kind, number)
@@ -102,6 +108,20 @@ def check(directory: Path, kind: Kind, number: int, first: int, count: int) -> M
     return manifest
 
 
+def discard(directory: Path, kind: Kind, number: int) -> Path:
+    """Put a half of a shard aside, so that it counts no longer; where it is put.
+
+    It is not removed: what made it may be gone, and most of its songs intact.
+    """
+    aside = directory / "damaged" / kind
+    aside.mkdir(parents=True, exist_ok=True)
+    for path in (manifest_path(directory, kind, number), tar_path(directory, kind, number)):
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(aside / path.name)
+    durable.sync(directory / kind)
+    return aside / tar_path(directory, kind, number).name
+
+
 class Commit:
     """A shard being written: add members in order, then set what the manifest says."""
 
@@ -120,15 +140,15 @@ class Commit:
         finally:
             self.seconds += time.monotonic() - began
 
-    def add(self, name: str, data: bytes | memoryview) -> None:
+    def add(self, name: str, *pieces: bytes | memoryview) -> None:
         """Append a member."""
         with self.writing():
-            self._tar.add(name, data)
+            self._tar.add(name, *pieces)
 
-    def add_all(self, members: Iterable[tuple[str, bytes | memoryview]]) -> None:
-        """Append members, (name, data) each."""
-        for name, data in members:
-            self.add(name, data)
+    def add_all(self, members: Iterable[Member]) -> None:
+        """Append members."""
+        for name, pieces in members:
+            self.add(name, *pieces)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,9 +24,9 @@ from reelmill.audio.settings import AudioSettings
 from reelmill.errors import RequestError
 from reelmill.songs.store.manifest import Kind, read_manifest, shard_numbers, tar_path
 from reelmill.songs.store.plan import Plan, plan_path, read_plan
-from reelmill.songs.store.song import SOUND_COLUMNS, TEXT_COLUMNS
+from reelmill.songs.store.song import SOUND_COLUMNS, TABLE_COLUMNS, as_row
 from reelmill.songs.store.sound import NoSound, play
-from reelmill.songs.store.tar import TarReader
+from reelmill.songs.store.tar import TarReader, read_some
 
 Row = dict[str, Any]
 
@@ -36,7 +36,7 @@ def open_songs(
 ) -> datasets.IterableDataset:
     """The finished songs of a directory, in order of ids, read from disk as they are asked for.
 
-    Columns are the keys of ID.json (``id``, ``abc``, ``notes`` …) and ``midi_file`` (bytes) or, with
+    Columns are those of the index (``id``, ``abc``, ``notes`` …) and ``midi_file`` (bytes) or, with
     ``audio``, a dict ``audio``: ``array`` is the mean of the channels, float32 [time] in [-1, 1);
     ``samples`` are int16 [time, channels]; ``sampling_rate`` is in hertz. ``audio`` is True for the sound
     that is stored, with its features; "render" for the same samples made from the text half by the plan's
@@ -58,37 +58,37 @@ def open_songs(
     if audio is None:
         audio = bool(shard_numbers(directory, "audio"))
     if audio == "render":
-        _require_planned_instruments(directory, plan)
-        return _dataset(directory, "text", _Rendered(plan.audio_settings), _columns(plan, "text", sound=True))
+        require_planned_instruments(directory, plan)
+        return _dataset(directory, "text", Rendered(plan.audio_settings), _columns(plan, "text", sound=True))
     kind: Kind = "audio" if audio else "text"
     return _dataset(directory, kind, read_songs, _columns(plan, kind, sound=bool(audio)))
 
 
-def read_songs(tar: Path) -> Iterator[Row]:
-    """The songs of one shard of either half; DamagedError where its bytes are not a shard's."""
+def read_songs(tar: Path, ids: Container[int] | None = None) -> Iterator[Row]:
+    """The songs of one shard of either half, or those with ``ids``; DamagedError where it is no shard."""
     song: Row = {}
-    for name, data in TarReader(tar):
+    for name, data in TarReader(tar) if ids is None else read_some(tar, lambda name: int(name[:9]) in ids):
         extension = name.partition(".")[2]
         if extension == "json":
-            song = json.loads(data)
+            song = as_row(json.loads(data))
         elif extension == "mid":
             yield {**song, "midi_file": data}
         elif extension != "abc":
             yield {**song, "audio": _audio(*decode(data))}
 
 
-class _Rendered:
+class Rendered:
     """``read_songs`` of the text half with the sound rendered. Pickled, it makes itself a new renderer."""
 
     def __init__(self, settings: AudioSettings) -> None:
         self._settings = settings
         self._renderer = renderer(settings)
 
-    def __reduce__(self) -> tuple[type[_Rendered], tuple[AudioSettings]]:
-        return _Rendered, (self._settings,)
+    def __reduce__(self) -> tuple[type[Rendered], tuple[AudioSettings]]:
+        return Rendered, (self._settings,)
 
-    def __call__(self, tar: Path) -> Iterator[Row]:
-        for song in read_songs(tar):
+    def __call__(self, tar: Path, ids: Container[int] | None = None) -> Iterator[Row]:
+        for song in read_songs(tar, ids):
             midi = song.pop("midi_file")
             try:
                 with _rendering:
@@ -162,7 +162,7 @@ def _examples(tars: Sequence[str], read: Callable[[Path], Iterator[Row]]) -> Ite
 
 
 def _columns(plan: Plan, kind: Kind, sound: bool) -> datasets.Features:
-    names = {**TEXT_COLUMNS, **(SOUND_COLUMNS if kind == "audio" else {})}
+    names = {**TABLE_COLUMNS, **(SOUND_COLUMNS if kind == "audio" else {})}
     columns: dict[str, Any] = {name: datasets.Value(dtype) for name, dtype in names.items()}
     if not sound:
         return datasets.Features({**columns, "midi_file": datasets.Value("binary")})
@@ -174,7 +174,7 @@ def _columns(plan: Plan, kind: Kind, sound: bool) -> datasets.Features:
     return datasets.Features(columns)
 
 
-def _require_planned_instruments(directory: Path, plan: Plan) -> None:
+def require_planned_instruments(directory: Path, plan: Plan) -> None:
     """Refuse to render other samples than the plan's audio half has; the first to make sound may choose."""
     planned = plan.fingerprint.get("audio", {})
     lines = [

@@ -6,7 +6,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from reelmill.notation.meter import plain_meter
 from reelmill.songs.store.manifest import member_name
+from reelmill.songs.store.tar import Member
 
 if TYPE_CHECKING:
     from reelmill.songs.store.sound import Sound
@@ -39,8 +41,9 @@ SOUND_COLUMNS = {
 }
 """What an ID.json of the audio half has beside them."""
 
-Member = tuple[str, bytes | memoryview]
-"""A file in a tar: name and data."""
+_RENAMED = {"midi": "playable"}  # beside ``midi_file``, the bytes
+TABLE_COLUMNS = {_RENAMED.get(name, name): kind for name, kind in TEXT_COLUMNS.items()}
+"""The columns that ``open_songs`` and index.parquet make of them; see ``as_row``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,25 +67,31 @@ def to_json(facts: dict[str, Any]) -> bytes:
     return (json.dumps(facts, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def as_row(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts of an ID.json as a table has them: its names say what they hold, C and 4/4 are one meter."""
+    row = {_RENAMED.get(name, name): value for name, value in facts.items()}
+    return {**row, "meter": plain_meter(row["meter"])}
+
+
 def text_members(song: Song) -> list[Member]:
-    """(name, data) of the members of a song's text half, in order; nothing for a failure."""
+    """The members of a song's text half, in order; nothing for a failure."""
     if song.failure:
         return []
     name = member_name(song.id)
     return [
-        (f"{name}.abc", song.facts["abc"].encode()),
-        (f"{name}.json", to_json(song.facts)),
-        (f"{name}.mid", song.midi),
+        (f"{name}.abc", (song.facts["abc"].encode(),)),
+        (f"{name}.json", (to_json(song.facts),)),
+        (f"{name}.mid", (song.midi,)),
     ]
 
 
 def audio_members(song: Song, sound: Sound, extension: str) -> list[Member]:
-    """(name, data) of the members of a song's audio half, in order; nothing for a failure."""
+    """The members of a song's audio half, in order; nothing for a failure."""
     if song.failure or sound.failure:
         return []
     name = member_name(song.id)
     return [
-        (f"{name}.abc", song.facts["abc"].encode()),
-        (f"{name}.json", to_json(sound.facts)),
-        (f"{name}{extension}", sound.data),
+        (f"{name}.abc", (song.facts["abc"].encode(),)),
+        (f"{name}.json", (to_json(sound.facts),)),
+        (f"{name}{extension}", sound.pieces),
     ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from reelmill.audio.encode import pieces
@@ -19,15 +18,11 @@ class NoSound(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Sound:
-    """``pieces`` make a sound file, ``facts`` the ID.json beside it; ``failure`` says why there is no sound.
-
-    ``release`` lets the memory of the pieces be used for another sound; who does not call it keeps them.
-    """
+    """``pieces`` make a sound file, ``facts`` the ID.json beside it; ``failure``: why there is no sound."""
 
     pieces: tuple[bytes | memoryview, ...] = ()
     facts: dict[str, Any]
     failure: str = ""
-    release: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
 
     @property
     def data(self) -> bytes | memoryview:

@@ -16,6 +16,7 @@ from typing import BinaryIO, Protocol
 from reelmill import durable
 from reelmill.errors import DamagedError
 
+Member = tuple[str, tuple[bytes | memoryview, ...]]  # its name, and its data in pieces
 _BLOCK = tarfile.BLOCKSIZE
 _MODE = 0o644
 
@@ -41,11 +42,13 @@ class TarWriter:
         """Hex digest of what has been written so far."""
         return self._hash.hexdigest()
 
-    def add(self, name: str, data: bytes | memoryview) -> None:
-        """Append one member."""
-        self._write(_header(name, len(data)))
-        self._write(data)
-        self._write(bytes(-len(data) % _BLOCK))
+    def add(self, name: str, *pieces: bytes | memoryview) -> None:
+        """Append one member, whose data are ``pieces`` one after the other."""
+        size = sum(map(len, pieces))
+        self._write(_header(name, size))
+        for piece in pieces:
+            self._write(piece)
+        self._write(bytes(-size % _BLOCK))
 
     def close(self) -> None:
         """Write the end mark and fill the last record, as tar programs do. The file stays open."""

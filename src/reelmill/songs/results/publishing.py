@@ -60,17 +60,13 @@ def parameters(plan: Plan) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def published_live(
-    directory: Path, plan: Plan, settings: TrackingSettings, period: float | None = None
-) -> Iterator[None]:
-    """Publish while the block runs, where Comet can be reached, looking for news every ``period`` seconds.
+def published_live(directory: Path, overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Publish while the block makes songs, where Comet can be reached, as the directory's plan and
+    ``overrides`` say.
 
-    A block shorter than that leaves all to ``collect``.
+    A block of a few seconds leaves all to ``collect``.
     """
-    if not may_be_online(settings):
-        yield
-        return
-    live = _Live(directory, plan, settings, _PERIOD if period is None else period)
+    live = _Live(directory, overrides)
     live.thread.start()
     patience = 0.0
     try:
@@ -83,14 +79,14 @@ def published_live(
 class _Live:
     """The thread of one worker; ``patience`` in seconds."""
 
-    def __init__(self, directory: Path, plan: Plan, settings: TrackingSettings, period: float) -> None:
-        self._directory, self._plan, self._settings, self._period = directory, plan, settings, period
+    def __init__(self, directory: Path, overrides: Sequence[str]) -> None:
+        self._directory, self._overrides = directory, overrides
         self._figures = Figures(directory)
         self._closing = threading.Event()
         self._patience = 0.0
         self._lock: IO[str] | None = None
         self._publisher: Publisher | None = None
-        self._to_come = _sample(plan)
+        self._to_come: list[int] | None = None  # shards whose first song is still to be published
         self._warned = False
         self.thread = threading.Thread(target=self._run, name="publishing", daemon=True)
 
@@ -101,7 +97,7 @@ class _Live:
         self.thread.join(patience + 1)
 
     def _run(self) -> None:
-        while not self._closing.wait(self._period):
+        while not self._closing.wait(_PERIOD):
             self._look()
         if self._publisher:
             if self._patience:
@@ -112,13 +108,15 @@ class _Live:
 
     def _look(self) -> None:
         try:
-            if not self._is_ours():
+            if not plan_path(self._directory).exists():
                 return
-            self._publisher = self._publisher or Publisher(
-                self._directory, self._settings, parameters(self._plan)
-            )
+            settings = tracking_settings(self._directory, self._overrides)
+            if not may_be_online(settings) or not self._is_ours():
+                return
+            plan = read_plan(self._directory)
+            self._publisher = self._publisher or Publisher(self._directory, settings, parameters(plan))
             self._figures.update()
-            self._publish_songs(self._publisher)
+            self._publish_songs(self._publisher, plan)
             self._publisher.publish()
         except Exception as error:
             if not self._warned:
@@ -137,11 +135,12 @@ class _Live:
             self._lock = lock
         return True
 
-    def _publish_songs(self, publisher: Publisher) -> None:
-        kind: Kind = "audio" if self._plan.audio else "text"
+    def _publish_songs(self, publisher: Publisher, plan: Plan) -> None:
+        kind: Kind = "audio" if plan.audio else "text"
+        self._to_come = _sample(plan) if self._to_come is None else self._to_come
         for number in list(self._to_come):
             try:
-                check(self._directory, kind, number, self._plan.first(number), self._plan.count(number))
+                check(self._directory, kind, number, plan.first(number), plan.count(number))
                 song, abc, sound = _first_song(self._directory, kind, number)
             except DamagedError:
                 continue  # not made yet

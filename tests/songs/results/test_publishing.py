@@ -16,10 +16,10 @@ import pytest
 from reelmill.cli import main
 from reelmill.report.publication import publish_songs
 from reelmill.songs.check.verify import verify
-from reelmill.songs.make import publishing
 from reelmill.songs.make.generate import generate
-from reelmill.songs.make.publishing import tracking_settings
+from reelmill.songs.results import publishing
 from reelmill.songs.results.collect import collect
+from reelmill.songs.results.publishing import published_live, tracking_settings
 from reelmill.songs.results.throughput import Figures
 from reelmill.songs.store.plan import read_plan
 from reelmill.tracking.metrics import read_metrics
@@ -33,18 +33,19 @@ OFFLINE = TrackingSettings(online=False)
 # Waits after its second shard until it may go on: both have made some then, whatever their pace.
 WORKER = """
 import pathlib, sys, time
-from reelmill.songs.make import publishing
+from reelmill.songs.results import publishing
 from reelmill.songs.make.generate import generate
-from reelmill.songs.make.worker import Worker
+from reelmill.songs.make.launch import Made
 run, out, may_go_on = map(pathlib.Path, sys.argv[1:4])
-take_shard = Worker._take_shard
-def take_shard_and_wait(worker, *arguments):
-    take_shard(worker, *arguments)
-    while len(worker.made.shards) >= 2 and not may_go_on.exists():
+said = Made.shard
+def say_and_wait(made, number):
+    said(made, number)
+    while len(made.shards) >= 2 and not may_go_on.exists():
         time.sleep(0.02)
-Worker._take_shard = take_shard_and_wait
+Made.shard = say_and_wait
 publishing._PERIOD = 0.05
-generate(run, out, songs=160, shard=(int(sys.argv[4]), 2), progress=False, take_over=False)
+with publishing.published_live(out):
+    generate(run, out, songs=160, shard=(int(sys.argv[4]), 2), progress=False, take_over=False)
 """
 
 
@@ -97,7 +98,7 @@ def test_an_archive_has_a_point_a_shard_and_can_be_made_again(songs: Path) -> No
     assert {name: again[name] for name in points if "/" in name} == {
         name: points[name] for name in points if "/" in name
     }
-    assert verify(songs, processes=1).intact
+    assert verify(songs).intact
 
 
 def test_a_torn_or_damaged_log_is_mended_and_a_grown_shard_is_news(run: Path, tmp_path: Path) -> None:
@@ -149,7 +150,7 @@ def test_a_killed_worker_costs_comet_nothing(server: Server, run: Path, tmp_path
     for name in ("text/attempts", "text/sampling_seconds", "text/passed_midi", "audio/songs_per_second"):
         steps = server.steps(name)
         assert len(steps) == len(set(steps)) == 20, name
-    sounds = [body for path, body in server.requests if path.endswith("asset/upload") and b"RIFF" in body]
+    sounds = [body for path, body in server.requests if path.endswith("asset/upload") and b"fLaC" in body]
     assert len(sounds) >= 16
     keys = {json.loads(body)["experimentKey"] for path, body in server.requests if path.endswith("add/run")}
     assert keys == {Outbox(out).experiment().key}
@@ -169,7 +170,8 @@ def test_a_worker_does_not_mind_that_comet_is_away(
     monkeypatch.setattr(publishing, "_LAST_WORDS", 1.0)
     server.broken = True
     out = tmp_path / "songs"
-    assert generate(run, out, songs=SONGS, progress=False).complete
+    with published_live(out):
+        assert generate(run, out, songs=SONGS, progress=False).complete
     assert len([record for record in caplog.records if "Comet" in record.message]) <= 1
     server.broken = False
     assert publish_songs(out, tracking_settings(out)) is None
