@@ -125,7 +125,9 @@ class Campaign:
         aside = self.songs / "damaged"
         found = {(kind, number) for kind in KINDS for number in shard_numbers(aside, kind)}
         if found - self._harmed:
-            raise Failure(f"{aside}: verify has put aside {sorted(found - self._harmed)}, which nothing harmed")
+            raise Failure(
+                f"{aside}: verify has put aside {sorted(found - self._harmed)}, which nothing harmed"
+            )
         shutil.rmtree(aside)
 
     def disturb_collect(self, kills: int) -> None:
