@@ -112,14 +112,14 @@ def test_a_song_whose_sound_crashes_its_worker_is_a_declared_failure(songs: Path
     program = f"""
 import os, signal, sys
 from pathlib import Path
-from reelmill.audio import with_symusic
+from reelmill.audio.render import Renderer
 from reelmill.songs.make.generate import generate
-synthesize = with_symusic.Symusic.synthesize
-def crash(self, midi, seconds):
+render = Renderer.render
+def crash(self, midi):
     if midi == bytes.fromhex({crashing.midi.hex()!r}):
         os.kill(os.getpid(), signal.SIGSEGV)
-    return synthesize(self, midi, seconds)
-with_symusic.Symusic.synthesize = crash
+    return render(self, midi)
+Renderer.render = crash
 if __name__ == "__main__":
     generate(Path({str(songs)!r}), progress=False)
 """
