@@ -107,7 +107,7 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--where", default="true", metavar="SQL",
-        help="a condition on columns of index.parquet, for example \"rhythm = 'jig' and key = 'D'\"",
+        help="a condition on columns of index.parquet, for example \"meter = '6/8' and key = 'D'\"",
     )  # fmt: skip
     parser.add_argument("--limit", type=int, metavar="N", help="the first N songs of those; default all")
     add_json(parser)
