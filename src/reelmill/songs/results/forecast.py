@@ -241,7 +241,7 @@ def _sampling_seconds(model: TrainedModel, config: Config, seed: int) -> float:
         engine.submit(Attempt(song))
     began = time.process_time()
     first = engine.step()
-    return (time.process_time() - began) / engine.slots / int(first.lengths.max())
+    return (time.process_time() - began) / engine.slots / max(1, int(first.lengths.max()))
 
 
 def _hash(members: list[Member]) -> None:
