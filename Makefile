@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint notes bench bench-corpora gpu chaos-train chaos-generate clean slurm-up slurm-down
+.PHONY: help setup demo test test-here test-slurm lint notes bench bench-corpora gpu chaos-train chaos-generate clean slurm-up slurm-down
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,8 +29,13 @@ demo: $(READY)  ## Train on real tunes, generate, render, report: about five min
 	$(BIN)/reelmill report songs/demo
 
 test: $(READY)  ## All tests (those of Slurm, CUDA and Chromium where these are there)
+	+$(MAKE) --no-print-directory --jobs=2 test-here test-slurm  # jobs are waited for most of the time
+
+test-here: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slurm and not cuda' tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cuda tests
+
+test-slurm: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile -m slurm tests
 
 lint: $(READY)  ## ruff and mypy
