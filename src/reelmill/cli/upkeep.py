@@ -120,7 +120,7 @@ def _stop_options(parser: argparse.ArgumentParser) -> None:
 
 def _clean_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Lists stale leases, temporary files, code snapshots that no job in the queue needs and damaged "
+        "Lists stale leases, temporary files that no start removes, code snapshots that no job in the queue needs and damaged "
         "checkpoints that were set aside, and removes them after asking. What somebody alive may need is "
         "never touched. Where there is no terminal to ask at, and with --json, nothing is removed unless "
         "--yes is given. Exit code 0: nothing is left to remove; 1: something is."
