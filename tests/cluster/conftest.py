@@ -42,10 +42,9 @@ def cluster_of_texts(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     """
     texts = tmp_path_factory.mktemp("texts")
     (texts / "config").write_text("")
-    (texts / "partition").write_text("PartitionName=main Default=YES QoS=N/A State=UP MaxTime=UNLIMITED\n")
     (texts / "node").write_text(f"NodeName=n1 NodeHostName={socket.gethostname()}\n")
-    (texts / "nodes").write_text("n1|main|64|256000|gpu:8|idle\n")
-    programs = {"scontrol": '"$2"', "sinfo": "nodes", "sacctmgr": '"$4"'}  # which word names the text
+    (texts / "nodes").write_text("main*|up|infinite|64|256000|gpu:8\n")
+    programs = {"scontrol": '"$2"', "sinfo": "nodes"}  # which word names the text
     for name, text in programs.items():
         (texts / name).write_text(f"#!/bin/sh\nexec cat {texts}/{text}\n")
         (texts / name).chmod(0o755)

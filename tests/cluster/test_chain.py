@@ -212,7 +212,7 @@ def test_parts_keep_the_cap_and_wait_where_there_are_more(slurm: Slurm, run: Pat
 def test_only_training_has_several_tasks(slurm: Slurm, settings: Config, tmp_path: Path) -> None:
     several = clusters(nodes=2, tasks_per_node=2, gpus_per_node=2, gpu_type="a100")
     (slurm.texts / "nodes").write_text(
-        "n1|main|64|256000|gpu:a100:8|idle\nn2|main|64|256000|gpu:a100:8|idle\n"
+        "main*|up|infinite|64|256000|gpu:a100:8\nmain*|up|infinite|64|256000|gpu:a100:8\n"
     )
     overnight(settings, songs(tmp_path / "run"), several)
     stages: dict[str, list[str]] = {}

@@ -19,9 +19,9 @@ from reelmill.cluster.snapshot import take_snapshot
 from reelmill.cluster.status.cleaning import find_leftovers, remove
 from reelmill.cluster.submission import code_directory
 from reelmill.errors import RequestError
-from reelmill.lock import LOCK, held_lock
 from reelmill.runs import newest_intact
 from reelmill.songs.store.leases import Leases, read_leases
+from reelmill.training.checkpoints import clean_temporaries
 
 Alive = Callable[[str], subprocess.Popen[str]]
 HOUR = 3600.0
@@ -29,7 +29,7 @@ HOUR = 3600.0
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run with a damaged checkpoint set aside, and a checkpoint that a kill left half written."""
+    """A run with damaged checkpoints set aside, and a copy of the code that a kill left half made."""
     run = tmp_path / "run"
     for step in (10, 20):
         with durable.creating_directory(run / "checkpoints" / f"step-{step:06d}") as partial:
@@ -37,9 +37,12 @@ def run(tmp_path: Path) -> Path:
     (run / "config.yaml").write_text("{}\n")
     (run / "checkpoints" / "step-000020" / "model.safetensors").write_bytes(b"0" * 999)
     assert newest_intact(run, set_aside=True) is None  # neither holds all that a checkpoint has
-    half = durable.temporary(run / "checkpoints" / "step-000030")
+    (run / "logs" / "code").mkdir(parents=True)
+    half = durable.temporary(run / "logs" / "code" / "0123456789ab")
     half.mkdir()
-    (half / "model.safetensors").write_bytes(b"0" * 500)
+    (half / "train.py").write_bytes(b"0" * 500)
+    for path in (half / "train.py", half):
+        os.utime(path, (1, 1))
     return run
 
 
@@ -89,7 +92,7 @@ def test_what_kills_and_damage_left_in_a_run_goes(run: Path) -> None:
     assert {item.bytes for item in left.found if item.kind == "temporary"} == {500}
     assert remove(left) == []
     assert kinds(run) == []
-    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.yaml"]
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.yaml", "logs"]
 
 
 def test_good_checkpoints_stay(run: Path) -> None:
@@ -101,17 +104,12 @@ def test_good_checkpoints_stay(run: Path) -> None:
     assert durable.sha256(run / "checkpoints" / "step-000040" / "manifest.json") == before
 
 
-def test_a_living_trainer_keeps_its_temporaries(run: Path, alive: Alive) -> None:
-    trainer = alive(f"from reelmill.lock import held_lock\nwith held_lock(pathlib.Path({str(run)!r})):")
-    left = find_leftovers(run, time.time() + HOUR)
-    assert "temporary" not in {item.kind for item in left.found}
-    assert str(trainer.pid) in left.describe()
-    trainer.kill()
-    trainer.wait()
-    assert (run / LOCK).read_text()
-    assert "temporary" in kinds(run)
-    with held_lock(run):  # looking left no lock behind
-        pass
+def test_what_the_next_training_removes_is_left_to_it(run: Path) -> None:
+    durable.temporary(run / "checkpoints" / "step-000030").mkdir()
+    remove(find_leftovers(run))
+    assert kinds(run, time.time() + HOUR) == []
+    clean_temporaries(run)
+    assert list((run / "checkpoints").iterdir()) == []
 
 
 def test_a_living_worker_keeps_its_lease_and_its_temporaries(songs: Path, alive: Alive) -> None:
@@ -125,9 +123,10 @@ def test_a_living_worker_keeps_its_lease_and_its_temporaries(songs: Path, alive:
     assert [(lease.shard, lease.live) for lease in read_leases(songs)] == [(3, True)]
     worker.kill()
     worker.wait()
-    assert kinds(songs) == ["lease", "temporary"]
-    assert remove(find_leftovers(songs)) == []
-    assert kinds(songs) == []
+    later = time.time() + HOUR
+    assert kinds(songs, later) == ["lease", "temporary"]
+    assert remove(find_leftovers(songs, later), later) == []
+    assert kinds(songs, later) == []
 
 
 def test_a_lease_that_was_taken_over_since_stays(songs: Path, alive: Alive) -> None:
@@ -141,7 +140,7 @@ def test_a_lease_that_was_taken_over_since_stays(songs: Path, alive: Alive) -> N
         assert [lease.live for lease in read_leases(songs)] == [True]
 
 
-def test_what_no_lock_speaks_for_has_to_be_old(songs: Path) -> None:
+def test_what_no_lease_speaks_for_has_to_be_old(songs: Path) -> None:
     for path in (songs / "text").iterdir():
         path.unlink()
     durable.temporary(songs / "index.parquet").write_bytes(b"half")

@@ -181,7 +181,7 @@ def test_a_controller_that_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     monkeypatch.setattr(queue, "SECONDS", 5)
     finding = doctor.slurm()
-    assert_wrong(finding, "scontrol", "SLURM_CONF")
+    assert_wrong(finding, "sinfo", "SLURM_CONF")
 
 
 def test_slurm_stops_answering_on_the_way(cluster_of_texts: Path, tmp_path: Path) -> None:

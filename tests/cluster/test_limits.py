@@ -8,26 +8,22 @@ from pathlib import Path
 import pytest
 
 from reelmill.cluster.preflight.limits import megabytes, refuse_array, request_problems
-from reelmill.cluster.queue import Node, Partition, gpus, seconds
+from reelmill.cluster.queue import Node, gpus, seconds
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.errors import RequestError
 
-PARTITIONS = [
-    Partition("main", 1440, True, True),
-    Partition("gpu", 60, False, True),
-    Partition("old", None, False, False),
-]
 NODES = [
-    Node("c1", "main", 8, 64000, {}, "idle"),
-    Node("g1", "gpu", 16, 128000, {"a100": 4}, "idle"),
-    Node("g2", "gpu", 16, 128000, {"v100": 2}, "idle"),
+    Node("main", 8, 64000, {}, default=True, max_minutes=1440),
+    Node("gpu", 16, 128000, {"a100": 4}, max_minutes=60),
+    Node("gpu", 16, 128000, {"v100": 2}, max_minutes=60),
+    Node("old", 16, 128000, {"v100": 4}, up=False),
 ]
 GPU = ClusterSettings(partition="gpu", tasks_per_node=4, gpus_per_node=4)
 
 
 def problems(settings: ClusterSettings, **changes: object) -> list[str]:
     # Type: ignore[arg-type]
-    return request_problems(dataclasses.replace(settings, **changes), PARTITIONS, NODES)
+    return request_problems(dataclasses.replace(settings, **changes), NODES)
 
 
 def test_what_fits_is_not_refused() -> None:

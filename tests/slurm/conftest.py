@@ -1,14 +1,14 @@
-"""A real Slurm for these tests: the dev cluster, brought up on ports and in a directory of its own."""
+"""A real Slurm for these tests: the dev cluster, and a recipe small enough for it."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from devcluster import DevCluster, free_ports, script, why_not
+from devcluster import DevCluster, brought_up, why_not
+from recipes import write_recipe
 
 
 @pytest.fixture(scope="session")
@@ -23,22 +23,12 @@ def slurm_of_our_own() -> None:
 
 @pytest.fixture(scope="session")
 def cluster(slurm_of_our_own: None) -> Iterator[DevCluster]:
-    directory = Path(
-        f"/tmp/reelmill-test-slurm-{os.getpid()}"
-    )  # short: it holds a socket, whose path is limited
-    before = dict(os.environ)
-    os.environ.update(
-        REELMILL_DEVCLUSTER_PORT=str(free_ports(15)),
-        REELMILL_DEVCLUSTER_DEFAULT="0",
-        REELMILL_DEVCLUSTER_MAX_ARRAY="5",  # so that six tasks are two arrays
-        SLURM_CONF=str(directory / "slurm.conf"),
-        OMP_NUM_THREADS="1",
-    )
-    try:
-        script("up.sh", directory)
-        yield DevCluster(directory)
-    finally:
-        script("down.sh", directory)
-        os.environ.clear()
-        os.environ.update(before)
-        shutil.rmtree(directory, ignore_errors=True)
+    with brought_up(MAX_ARRAY="5") as cluster:  # so that six tasks are two arrays
+        os.environ["OMP_NUM_THREADS"] = "1"
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def recipe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe of seconds, with the sections that the test's module has in RECIPE."""
+    return write_recipe(tmp_path_factory.mktemp("recipe"), **getattr(request.module, "RECIPE", {}))

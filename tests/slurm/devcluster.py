@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +49,27 @@ class DevCluster:
 
     def _fate(self, job: str) -> str:
         return (self.slurm("sacct", "-X", "-n", "-P", "-j", job, "-o", "State").split() or ["PENDING"])[0]
+
+
+@contextmanager
+def brought_up(**settings: str) -> Iterator[DevCluster]:
+    """A dev cluster on ports and in a directory of its own, with further REELMILL_DEVCLUSTER ``settings``."""
+    directory = Path(f"/tmp/reelmill-test-slurm-{secrets.token_hex(4)}")  # a socket's path is limited
+    before = dict(os.environ)
+    os.environ.update(
+        REELMILL_DEVCLUSTER_PORT=str(free_ports(15)),
+        REELMILL_DEVCLUSTER_DEFAULT="0",
+        SLURM_CONF=str(directory / "slurm.conf"),
+        **{f"REELMILL_DEVCLUSTER_{name}": value for name, value in settings.items()},
+    )
+    try:
+        script("up.sh", directory)
+        yield DevCluster(directory)
+    finally:
+        script("down.sh", directory)
+        os.environ.clear()
+        os.environ.update(before)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 180) -> None:

@@ -14,12 +14,21 @@ import yaml
 ROOT = Path(__file__).parents[2]
 
 
-def write_recipe(place: Path, bars: int, **sections: dict[str, Any]) -> Path:
-    """A recipe in ``place`` for sixty tunes made here, of so many bars; ``sections`` are the other ones."""
+SECTIONS: dict[str, dict[str, Any]] = {
+    "model": {"embedding_size": 16, "hidden_size": 32},
+    "training": {"steps": 40, "batch_size": 8, "sequence_length": 60, "checkpoint_every": 10},
+    "sampling": {"max_length": 100, "slots": 32},
+    "songs": {"songs_per_shard": 10, "max_attempts": 1, "require": "none"},
+}
+
+
+def write_recipe(place: Path, bars: int = 8, **sections: dict[str, Any]) -> Path:
+    """A recipe in ``place`` for sixty tunes made here, of so many bars; ``sections`` change SECTIONS."""
     (place / "tunes.abc").write_text("\n".join(_tune(number, bars) for number in range(60)))
     corpus = {"source": str(place / "tunes.abc"), "directory": str(place / "corpus")}
+    given = {name: {**SECTIONS.get(name, {}), **sections.get(name, {})} for name in {**SECTIONS, **sections}}
     path = place / "recipe.yaml"
-    path.write_text(yaml.safe_dump({"corpus": corpus, "tracking": {"comet": False}, **sections}))
+    path.write_text(yaml.safe_dump({"corpus": corpus, "tracking": {"comet": False}, **given}))
     return path
 
 

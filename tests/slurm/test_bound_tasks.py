@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import counting
 import pytest
-from devcluster import DevCluster, free_ports, script
+from devcluster import DevCluster, brought_up
 
 from reelmill.cluster.preflight.probe import probe
 from reelmill.cluster.settings import ClusterSettings
@@ -22,23 +21,9 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 def binding(slurm_of_our_own: None) -> Iterator[DevCluster]:
     if (os.cpu_count() or 1) < 2:
         pytest.skip("needs two cores")
-    directory = Path(f"/tmp/reelmill-bound-slurm-{os.getpid()}")
-    before = dict(os.environ)
-    os.environ.update(
-        REELMILL_DEVCLUSTER_PORT=str(free_ports(15)),
-        REELMILL_DEVCLUSTER_DEFAULT="0",
-        REELMILL_DEVCLUSTER_BINDING="affinity",
-        SLURM_CONF=str(directory / "slurm.conf"),
-        PYTHONPATH=f"{Path(__file__).parent}:{before.get('PYTHONPATH', '')}",
-    )
-    try:
-        script("up.sh", directory)
-        yield DevCluster(directory)
-    finally:
-        script("down.sh", directory)
-        os.environ.clear()
-        os.environ.update(before)
-        shutil.rmtree(directory, ignore_errors=True)
+    with brought_up(BINDING="affinity") as cluster:
+        os.environ["PYTHONPATH"] = f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"
+        yield cluster
 
 
 @pytest.mark.parametrize("cpus", [1, 2])

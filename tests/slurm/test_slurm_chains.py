@@ -9,24 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 from devcluster import DevCluster
-from recipes import ROOT, start_job, write_recipe
+from recipes import ROOT, start_job
 
 from reelmill.cluster.node.requeue import read_journal
 from reelmill.cluster.submission import submissions
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_recipe(
-        tmp_path_factory.mktemp("chains"),
-        bars=8,
-        model={"embedding_size": 16, "hidden_size": 32},
-        training={"steps": 5, "batch_size": 8, "sequence_length": 60, "checkpoint_every": 5},
-        sampling={"max_length": 100, "slots": 32},
-        songs={"songs_per_shard": 10, "max_attempts": 1, "require": "none"},
-    )
 
 
 def test_a_chain_one_of_whose_jobs_sbatch_would_not_take_is_refused_as_a_whole(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from devcluster import DevCluster, wait_until
-from recipes import ROOT, start_job, write_recipe
+from recipes import ROOT, start_job
 
 from reelmill import durable
 from reelmill.cluster.node.progress import newest_checkpoint
@@ -26,20 +26,15 @@ from reelmill.songs.store.plan import plan_path
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_recipe(
-        tmp_path_factory.mktemp("night"),
-        bars=8,
-        model={"embedding_size": 16, "hidden_size": 64},
-        training={
-            "steps": 1200, "batch_size": 8, "sequence_length": 60, "accumulation": 2, "learning_rate": 0.01,
-            "checkpoint_every": 50, "evaluate_every": 100,
-        },
-        sampling={"max_length": 400, "slots": 32},
-        songs={"songs_per_shard": 10, "max_attempts": 4, "require": "none"},
-        audio={"sample_rate": 44100, "channels": 2},
-    )  # fmt: skip
+RECIPE = {
+    "model": {"hidden_size": 64},
+    "training": {
+        "steps": 1200, "accumulation": 2, "learning_rate": 0.01, "checkpoint_every": 50, "evaluate_every": 100
+    },
+    "sampling": {"max_length": 400},
+    "songs": {"max_attempts": 4},
+    "audio": {"sample_rate": 44100, "channels": 2},
+}  # fmt: skip
 
 
 def test_a_night_with_a_preemption_and_a_lost_node(cluster: DevCluster, recipe: Path, tmp_path: Path) -> None:

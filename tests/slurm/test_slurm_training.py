@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from devcluster import DevCluster, wait_until
-from recipes import ROOT, start_job, write_recipe
+from recipes import ROOT, start_job
 
 from reelmill import durable
 from reelmill.cluster.node.progress import newest_checkpoint
@@ -26,22 +26,17 @@ Train = Callable[..., str]
 Undisturbed = Callable[[int], Path]
 
 
-@pytest.fixture(scope="session")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model with dropout, carried state and exact sums on tunes made here."""
-    return write_recipe(
-        tmp_path_factory.mktemp("recipe"),
-        bars=16,
-        model={"embedding_size": 16, "hidden_size": 48, "dropout": 0.1},
-        training={
-            "steps": STEPS, "batch_size": 8, "sequence_length": 48, "batches": "stream", "exact": True,
-            "accumulation": 4,
-            "checkpoint_every": 50, "keep_checkpoints": 1000, "evaluate_every": 150,
-        },
-    )  # fmt: skip
+RECIPE = {
+    "bars": 16,
+    "model": {"hidden_size": 48, "dropout": 0.1},
+    "training": {
+        "steps": STEPS, "sequence_length": 48, "batches": "stream", "exact": True, "accumulation": 4,
+        "checkpoint_every": 50, "keep_checkpoints": 1000, "evaluate_every": 150,
+    },
+}  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def undisturbed(recipe: Path) -> Undisturbed:
     """A run of so many steps by one process on this machine, without Slurm; it keeps every checkpoint."""
     run = recipe.parent / "undisturbed"
@@ -91,7 +86,7 @@ def _values(records: Sequence[dict[str, object]], names: Sequence[str]) -> list[
     return [[record["step"], *(record[name] for name in names)] for record in records]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def quiet_run(cluster: DevCluster, recipe: Path) -> Path:
     """A run on the cluster that nothing happens to."""
     run, file = recipe.parent / "quiet", recipe.parent / "quiet.yaml"

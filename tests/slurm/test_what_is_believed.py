@@ -16,7 +16,7 @@ import counting
 import pytest
 import yaml
 from devcluster import DevCluster, wait_until
-from recipes import ROOT, start_job, write_recipe
+from recipes import ROOT, start_job
 
 from reelmill.cluster.node.progress import newest_checkpoint
 from reelmill.cluster.node.requeue import read_journal
@@ -54,18 +54,6 @@ def count(cluster: DevCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return submission
 
     return start
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_recipe(
-        tmp_path_factory.mktemp("beliefs"),
-        bars=8,
-        model={"embedding_size": 16, "hidden_size": 32},
-        training={"steps": 40, "batch_size": 8, "sequence_length": 60, "checkpoint_every": 10},
-        sampling={"max_length": 100, "slots": 32},
-        songs={"songs_per_shard": 10, "max_attempts": 1, "require": "none"},
-    )
 
 
 @pytest.fixture(scope="module")

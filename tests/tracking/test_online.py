@@ -8,17 +8,22 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reelmill.tracking import comet
 from reelmill.tracking.comet import Publisher
 from reelmill.tracking.metrics import MetricsLog
-from reelmill.tracking.outbox import Outbox
 from reelmill.tracking.settings import TrackingSettings
 from tests.tracking.comet_server import Server, answering
 
 server = pytest.fixture(answering)
+
+
+def stored(run: Path, name: str) -> dict[str, Any]:
+    path = run / "comet" / name
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def append(run: Path, steps: range) -> None:
@@ -53,10 +58,41 @@ def test_a_job_killed_and_resumed_sends_each_step_once(server: Server, tmp_path:
     publisher.log_song("song", "X:1\nT:Sent\nK:D\n", step=12)
     assert publisher.close() is None  # all was sent: no archive
     assert sorted(server.steps("train/loss")) == list(range(1, 13))
-    assert Outbox(run).position().steps == {"train": 12}
+    assert stored(run, "position.json")["steps"] == {"train": 12}
     assert any(b"T:Sent" in body for path, body in server.requests if path.endswith("/asset/upload"))
     keys = {json.loads(body)["experimentKey"] for path, body in server.requests if path.endswith("add/run")}
-    assert keys == {Outbox(run).experiment().key}
+    assert keys == {stored(run, "experiment.json")["key"]}
+
+
+@pytest.mark.parametrize("seconds", [1, 0.123456789, 0.25])  # a line shorter, longer, as long as before
+def test_nothing_is_sent_twice(server: Server, tmp_path: Path, seconds: float) -> None:
+    run = tmp_path / "run"
+    for resumed in (False, True):
+        log = MetricsLog(run / "metrics.jsonl")
+        if resumed:
+            log.cut_back(4)
+        for step in range(5 if resumed else 1, 12 if resumed else 7):
+            log.append(step, loss=0.5, seconds=seconds if resumed else 0.25)
+        log.close()
+        with log.path.open("a") as file:
+            file.write('{"kind": "train", "step": 12, "lo')  # being written right now
+        publisher = Publisher(run, TrackingSettings(), {})
+        publisher.log_song("song", "X:1\nT:Sent\nK:D\n", step=4)
+        if resumed:
+            publisher.log_song("other", "X:2\nT:News\nK:D\n", step=4)
+        assert publisher.close() is None
+    assert sorted(server.steps("train/loss")) == list(range(1, 12))
+    sent = [body for path, body in server.requests if path.endswith("/asset/upload")]
+    assert [sum(title in body for body in sent) for title in (b"T:Sent", b"T:News")] == [1, 1]
+
+
+def test_a_damaged_position_loses_nothing(server: Server, tmp_path: Path) -> None:
+    append(tmp_path, range(1, 3))
+    assert Publisher(tmp_path, TrackingSettings(), {}).close() is None
+    (tmp_path / "comet" / "position.json").write_text("{")
+    append(tmp_path, range(3, 5))
+    assert Publisher(tmp_path, TrackingSettings(), {}).close() is None
+    assert set(server.steps("train/loss")) == {1, 2, 3, 4}
 
 
 @pytest.mark.slow
@@ -67,7 +103,7 @@ def test_what_comet_did_not_confirm_is_in_the_archive(
     append(run, range(1, 4))
     publisher = Publisher(run, TrackingSettings(), {})
     server.wait_for("train/loss", {1, 2, 3})
-    while Outbox(run).position().steps != {"train": 3}:
+    while stored(run, "position.json").get("steps") != {"train": 3}:
         time.sleep(0.1)
     server.broken = True
     append(run, range(4, 7))

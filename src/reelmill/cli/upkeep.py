@@ -120,10 +120,10 @@ def _stop_options(parser: argparse.ArgumentParser) -> None:
 
 def _clean_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Lists stale leases, temporary files, code snapshots that no job in the queue needs and damaged "
-        "checkpoints that were set aside, and removes them after asking. What somebody alive may need is "
-        "never touched. Where there is no terminal to ask at, and with --json, nothing is removed unless "
-        "--yes is given. Exit code 0: nothing is left to remove; 1: something is."
+        "Lists stale leases, temporary files that the next start does not remove, code snapshots that no job "
+        "in the queue needs and damaged checkpoints that were set aside, and removes them after asking. What "
+        "somebody alive may need is never touched. Where there is no terminal to ask at, and with --json, "
+        "nothing is removed unless --yes is given. Exit code 0: nothing is left to remove; 1: something is."
     )
     parser.add_argument("directory", type=Path, metavar="RUN|DIR", help="a run, or a songs directory")
     parser.add_argument("--yes", action="store_true", help="remove without asking")

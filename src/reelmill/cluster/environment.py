@@ -19,18 +19,9 @@ _NAMES = {
     "CUDA_HOME", "CUDA_PATH", "LOADEDMODULES", "_LMFILES_", "BASH_ENV",
 }  # fmt: skip
 _PREFIXES = (
-    "LC_",
-    "REELMILL_",
-    "OMP_",
-    "MKL_",
-    "NCCL_",
-    "GLOO_",
-    "TORCH_NCCL_",
-    "MODULE",
-    "LMOD_",
-    "CONDA_",
+    "LC_", "REELMILL_", "OMP_", "MKL_", "NCCL_", "GLOO_", "TORCH_NCCL_", "MODULE", "LMOD_", "CONDA_",
     "BASH_FUNC_",
-)
+)  # fmt: skip
 # Of names that nobody asked for by name, whatever might be a secret stays here.
 _PERHAPS_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)
 # Not TOKENIZERS_PARALLELISM, NCCL_IB_PKEY or HF_TOKEN_PATH.
@@ -45,13 +36,9 @@ _OPTIONS_OF_SLURM = (
     "SALLOC_",
 )  # fmt: skip
 _OWN_JOB = (
-    "REELMILL_JOB",
-    "REELMILL_SECONDS_LEFT",
-    "REELMILL_PYTHON",
-    "REELMILL_SHARE",
-    "REELMILL_PROCESSORS",
+    "REELMILL_JOB", "REELMILL_SECONDS_LEFT", "REELMILL_PYTHON", "REELMILL_SHARE", "REELMILL_PROCESSORS",
     "REELMILL_MEMORY",
-)
+)  # fmt: skip
 
 
 def submission_environment(environ: Mapping[str, str], further: Sequence[str] = ()) -> dict[str, str]:
@@ -73,17 +60,6 @@ def submission_environment(environ: Mapping[str, str], further: Sequence[str] = 
 def looks_secret(name: str) -> bool:
     """Whether a variable of this name is likely to hold a key, a token or a password."""
     return _SECRET.search(name) is not None and not _WHERE.search(name)
-
-
-def written_secret(line: str) -> str:
-    """The name of a secret whose value a shell line spells out; empty if there is none.
-
-    A value that is read at run time (``$(cat ~/.key)``) or that is a path is none.
-    """
-    for name, value in re.findall(r"([A-Za-z_]\w*)=[\"']?([^\s\"']*)", line):
-        if looks_secret(name) and value and value[0] not in "$`/~":
-            return str(name)
-    return ""
 
 
 def client_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -20,16 +20,9 @@ from typing import Any
 from reelmill.cluster.cancelling import all_or_none
 from reelmill.cluster.local import run_here
 from reelmill.cluster.node.planned import planned, refuse_earlier_plan
-from reelmill.cluster.preflight.limits import refuse_array, refuse_impossible, refuse_percent
+from reelmill.cluster.preflight.limits import refuse_array, refuse_percent
 from reelmill.cluster.preflight.requirements import refuse_unmakeable, refuse_unseen
-from reelmill.cluster.preflight.songs_request import (
-    Room,
-    Songs,
-    disk_room,
-    made_as,
-    run_settings,
-    say_idle,
-)
+from reelmill.cluster.preflight.songs_request import Room, Songs, disk_room, made_as, run_settings, say_idle
 from reelmill.cluster.settings import ClusterSettings, Stage
 from reelmill.cluster.submission import (
     JOB,
@@ -37,8 +30,7 @@ from reelmill.cluster.submission import (
     Submission,
     batch_scripts,
     new_folder,
-    refuse_second,
-    refuse_untaken,
+    refuse,
     submit,
     write_job,
 )
@@ -89,9 +81,7 @@ def overnight(settings: Config, songs: Songs, clusters: Clusters, force: bool = 
             run_here(write_job(request, clusters["train"], new_folder(request)), clusters["train"])
         return generate_on_cluster(songs, clusters, force)
     clusters = one_task_each(clusters)
-    refuse_impossible(clusters["train"], songs.run)
-    refuse_untaken(training_request(settings, songs.run), clusters["train"])
-    refuse_second(songs.run, "train")
+    refuse(training_request(settings, songs.run), clusters["train"])
     refuse_unseen(settings, clusters["train"], corpus=True, audio=False)
     _refuse_what_cannot_be(settings, songs, clusters, beside=3)
     _see_to_room(disk_room(songs, settings, clusters["generate"], trained=False), force)
@@ -170,9 +160,7 @@ def _refuse_what_cannot_be(config: Config, songs: Songs, clusters: Clusters, bes
     refuse_array(songs.tasks, beside)
     requests = _array_request(songs, 0), _collect_request(songs, clusters, 0, {})
     for stage, request in zip(SONG_STAGES, requests, strict=True):
-        refuse_impossible(clusters[stage], songs.out)
-        refuse_second(songs.out, stage)
-        refuse_untaken(request, clusters[stage])
+        refuse(request, clusters[stage])
     refuse_unmakeable(config, songs.audio, clusters["generate"])
     refuse_unseen(config, clusters["generate"], corpus=False, audio=songs.audio)
 

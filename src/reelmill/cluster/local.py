@@ -8,7 +8,7 @@ stopped: nobody will queue it.
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 import os
 import shlex
 import signal
@@ -16,12 +16,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reelmill import resources
-from reelmill.cluster.node.progress import progress
-from reelmill.cluster.node.requeue import Decision, decide, forget_notes, journal, log_of, note, read_notes
+from reelmill.cluster.node import requeue
 from reelmill.cluster.node.task import SIGNALS
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.errors import IncompleteError, RequestError
@@ -36,39 +35,24 @@ def run_here(job_file: Path, settings: ClusterSettings, command: Sequence[str] =
     Raises IncompleteError with the reason if it ends otherwise (stopped by a signal, no progress),
     RequestError if a rank found the request wrong.
     """
-    job = json.loads(job_file.read_text(encoding="utf-8"))
-    words = list(command) or [
-        *shlex.split(settings.interpreter),
-        "-m",
-        "reelmill.cluster.node.task",
-        str(job_file),
-    ]
-    starts: list[int] = []
+    words = [*shlex.split(settings.interpreter), "-m", "reelmill.cluster.node.task", str(job_file)]
+    told = {"SLURM_JOB_ID": f"local-{os.getpid()}", "SLURM_JOB_NODELIST": socket.gethostname()}
     with _forwarded_signals() as group:
-        while True:
-            starts.append(progress(job, {}))
-            restart = len(starts) - 1
-            note(journal(job_file, ""), _event("start", starts[-1], "", 0, restart, ""))
-            forget_notes(job_file, "")
-            ended = _run_ranks(words, settings.processes, job_file, group)
-            now = progress(job, {})
-            status, refused, cancelled = read_notes(job_file, "", ended)
-            decision = decide(
-                status, False, starts, now, job["max_starts_without_progress"], refused, cancelled
-            )
-            if group.signalled and decision.again:
-                decision = Decision(False, "stopped as asked; the same command goes on from here")
-            event = "requeue" if decision.again else "end"
-            log = log_of(job_file, "", {})
-            note(journal(job_file, ""), _event(event, now, decision.reason, status, restart, log))
-            if decision.again:
-                print(f"starting again: {decision.reason}", file=sys.stderr, flush=True)
-            elif status == 0:
-                return
-            elif refused:
+        for restart in itertools.count():
+            told["SLURM_RESTART_COUNT"] = str(restart)
+            started = requeue.before(job_file, told)
+            if not started.again:
+                raise IncompleteError(started.reason)
+            ended = _run_ranks(command or words, settings.processes, job_file, group)
+            stopped = "stopped as asked; the same command goes on from here" if group.signalled else ""
+            status, refused, decision = requeue.after(job_file, told, ended, stopped=stopped)
+            if refused:
                 raise RequestError(refused)
-            else:
+            if status == 0:
+                return
+            if not decision.again:
                 raise IncompleteError(decision.reason)
+            print(f"starting again: {decision.reason}", file=sys.stderr, flush=True)
 
 
 class _Group:
@@ -137,34 +121,15 @@ def _run_ranks(words: Sequence[str], processes: int, job_file: Path, group: _Gro
 
 def _end(group: _Group) -> None:
     group.send(signal.SIGTERM)
-    _wait(lambda: all(rank.poll() is not None for rank in group.ranks))
+    end = time.monotonic() + _GRACE
+    while any(rank.poll() is None for rank in group.ranks) and time.monotonic() < end:
+        time.sleep(0.1)
     group.send(signal.SIGKILL)
     for rank in group.ranks:
         rank.wait()
-
-
-def _wait(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + _GRACE
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.1)
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _event(event: str, found: int, reason: str, status: int, restart: int, log: str) -> dict[str, object]:
-    return {
-        "event": event,
-        "job": f"local-{os.getpid()}",
-        "name": f"local-{os.getpid()}",
-        "log": log,
-        "progress": found,
-        "reason": reason,
-        "status": status,
-        "nodes": socket.gethostname(),
-        "restart": restart,
-        "time": time.time(),
-    }

@@ -56,25 +56,18 @@ class QueuedJob:
 
 
 @dataclass(frozen=True)
-class Partition:
-    """``max_minutes`` None: no limit. ``nodes`` as sinfo abbreviates them."""
-
-    name: str
-    max_minutes: int | None
-    default: bool
-    up: bool
-
-
-@dataclass(frozen=True)
 class Node:
-    """One node of a partition. ``gpus`` counts by type; '' is a type without a name."""
+    """One node of a ``partition``, and what that allows: ``max_minutes`` None is no limit. ``gpus`` counts by
+    type; '' is a type without a name.
+    """
 
-    name: str
     partition: str
     cpus: int
     memory_megabytes: int
     gpus: dict[str, int]
-    state: str
+    default: bool = False
+    up: bool = True
+    max_minutes: int | None = None
 
 
 def slurm_here() -> bool:
@@ -162,29 +155,15 @@ def elements(job: str) -> list[str]:
     ]
 
 
-def partitions() -> list[Partition]:
-    """All partitions this user may see."""
-    found = []
-    for line in ask("scontrol", "show", "partition", "-o").splitlines():
-        values = dict(re.findall(r"(\w+)=(\S*)", line))
-        limit = seconds(values.get("MaxTime", ""))
-        found.append(
-            Partition(
-                values["PartitionName"],
-                None if limit is None else limit // 60,
-                values.get("Default") == "YES",
-                values.get("State") == "UP",
-            )
-        )
-    return found
-
-
 def nodes() -> list[Node]:
-    """All nodes, once for each partition they are in."""
+    """All nodes of the partitions that this user may see, once for each partition they are in."""
     found = []
-    for line in ask("sinfo", "-h", "-N", "-o", "%N|%R|%c|%m|%G|%t").splitlines():
-        name, partition, cpus, memory, gres, state = line.split("|")
-        found.append(Node(name, partition, int(cpus), int(memory), gpus(gres), state))
+    for line in ask("sinfo", "-h", "-N", "-o", "%P|%a|%l|%c|%m|%G").splitlines():
+        name, state, limit, cpus, memory, gres = line.split("|")
+        longest = seconds(limit)
+        minutes = None if longest is None else longest // 60
+        hardware = int(cpus), int(memory), gpus(gres)
+        found.append(Node(name.rstrip("*"), *hardware, name.endswith("*"), state == "up", minutes))
     return found
 
 

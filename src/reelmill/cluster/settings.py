@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from reelmill.cluster import queue
-from reelmill.cluster.environment import looks_secret, written_secret
+from reelmill.cluster.environment import looks_secret
 from reelmill.cluster.preflight.extra import extra_problem
 from reelmill.config import nearest, parse, read_value, read_yaml
 from reelmill.errors import RequestError
@@ -55,9 +55,7 @@ class ClusterSettings:
     # Minutes, in a file also as Slurm spells them (4:00:00, 1-0). Longer work goes on in the next start.
     time: Annotated[Count, BeforeValidator(_minutes)] = 60
     exclude: str = ""  # nodes: n[3,7-9]
-    warning: Annotated[int, Field(ge=5)] = (
-        120  # seconds before the time limit at which a job is asked to stop
-    )
+    warning: Annotated[int, Field(ge=5)] = 120  # seconds before the limit at which a job is asked to stop
     max_starts_without_progress: Count = 2  # then a job ends, instead of being queued again
     array_parallelism: Count = 64  # tasks of an array that run at once
     collect_rounds: Annotated[int, Field(ge=0)] = 2  # times the collect job may submit again what is missing
@@ -67,7 +65,7 @@ class ClusterSettings:
     pass_environment: list[str] = field(default_factory=list)  # names of further variables a job may see
     shared_disks: list[str] = field(
         default_factory=list
-    )  # directories nodes see, whatever it looks like here
+    )  # directories that nodes see, whatever they are here
 
     __pydantic_config__ = STRICT
 
@@ -131,14 +129,6 @@ def _problems(settings: ClusterSettings) -> Iterator[str]:
     if settings.warning >= settings.time * 60:
         yield f"warning = {settings.warning} seconds: must be shorter than time = {settings.time} minutes"
     yield from filter(None, map(extra_problem, settings.extra))
-    for line in settings.setup:
-        if "\n" in line:
-            yield f"setup: {line!r}: expected one line an item"
-        if secret := written_secret(line):
-            yield (
-                f"setup: a line gives {secret} a value, which Slurm would store with the job: read it from a "
-                f"file there ({secret}=$(cat FILE)); Comet's key belongs in its own file: `comet login`"
-            )
     for name in settings.pass_environment:
         if looks_secret(name):
             yield (

@@ -15,8 +15,6 @@ from pathlib import Path
 import reelmill
 from reelmill import durable
 
-PACKAGES = ("reelmill", "jobs")
-
 
 def snapshot_path(place: Path, sources: list[Path] | None = None) -> Path:
     """Where under ``place`` the snapshot of ``sources`` (default: the running code) lies or would lie."""

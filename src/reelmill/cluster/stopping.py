@@ -46,13 +46,10 @@ def _chain(found: Sequence[QueuedJob]) -> list[QueuedJob]:
         return []
     known = {job.job: job for job in [*queue.listed(()), *found] if f"/{SUBMISSIONS}/" in job.script}
     known |= {job.job: job for job in found}
-    numbers = {job.number for job in found}
-    while True:
-        waited = {number for job in known.values() if job.number in numbers for number in job.waits_for}
-        waiting = {job.number for job in known.values() if numbers & job.waits_for}
-        more = (waited | waiting) & {job.number for job in known.values()} - numbers
-        if not more:
-            return sorted(
-                (job for job in known.values() if job.number in numbers), key=lambda job: int(job.number)
-            )
-        numbers |= more
+    numbers, before = {job.number for job in found}, 0
+    while len(numbers) > before:
+        before = len(numbers)
+        for job in known.values():
+            if job.number in numbers or numbers & job.waits_for:
+                numbers |= {job.number, *(job.waits_for & {other.number for other in known.values()})}
+    return sorted((job for job in known.values() if job.number in numbers), key=lambda job: int(job.number))

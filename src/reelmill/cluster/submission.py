@@ -96,6 +96,13 @@ def submit(
     return Submission(request.stage, folder, jobs)
 
 
+def refuse(request: Request, settings: ClusterSettings) -> None:
+    """RequestError for what cannot be queued: impossible here, not taken by sbatch, or at it already."""
+    refuse_impossible(settings, request.directory)
+    refuse_second(request.directory, request.stage)
+    refuse_untaken(request, settings)
+
+
 def refuse_untaken(request: Request, settings: ClusterSettings) -> None:
     """RequestError in Slurm's own words if sbatch would not take the script of ``request``: for an account, a
     QOS, a constraint or a licence that is not there, say. Nothing is queued.

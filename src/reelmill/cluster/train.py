@@ -9,7 +9,6 @@ from pathlib import Path
 from reelmill import config, durable
 from reelmill.cluster.local import run_here
 from reelmill.cluster.node.progress import newest_checkpoint
-from reelmill.cluster.preflight.limits import refuse_impossible
 from reelmill.cluster.preflight.requirements import refuse_unseen
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.cluster.submission import (
@@ -17,8 +16,7 @@ from reelmill.cluster.submission import (
     Submission,
     batch_script,
     new_folder,
-    refuse_second,
-    refuse_untaken,
+    refuse,
     submit,
     write_job,
 )
@@ -40,9 +38,7 @@ def train_on_cluster(settings: Config, run: Path, cluster: ClusterSettings) -> S
         build_corpus(settings)
         run_here(write_job(request, cluster, new_folder(request)), cluster)
         return None
-    refuse_impossible(cluster, run)  # before the minutes that a corpus may take
-    refuse_untaken(request, cluster)
-    refuse_second(run, request.stage)
+    refuse(request, cluster)  # before the minutes that a corpus may take
     refuse_unseen(settings, cluster, corpus=True, audio=False)
     build_corpus(settings)
     return submit(request, cluster)

@@ -32,8 +32,8 @@ from reelmill.report.sound import LONGEST, Clip, clip
 from reelmill.runs import checkpoint_steps
 from reelmill.songs.make.reference import read_tunes
 from reelmill.songs.store.song import TIERS
+from reelmill.tracking.comet import published_songs
 from reelmill.tracking.metrics import read_metrics
-from reelmill.tracking.outbox import Outbox, Position
 
 FILE = "report.html"
 SAMPLE = 16  # songs shown
@@ -147,10 +147,9 @@ def _run_content(directory: Path) -> dict[str, Any]:
     records = read_metrics(directory / "metrics.jsonl")
     if not records:
         raise IncompleteError(f"{directory}: no step has been logged yet")
-    media = [item for item in Outbox(directory).news(Position())[1] if item.kind == "song"]
     config = directory / "config.yaml"
     tested, songs, about = _best_model(directory) if checkpoint_steps(directory) else ([], [], "")
-    samples = (_sample_card(index, item) for index, item in enumerate(media[-SAMPLE:]))
+    samples = (_sample_card(*song) for song in published_songs(directory)[-SAMPLE:])
     return {
         "kind": "Training run",
         "numbers": [*tested, *training_numbers(records)],
@@ -263,13 +262,12 @@ def _song_card(song: Song) -> Any:
     return make
 
 
-def _sample_card(index: int, media: Any) -> Any:
+def _sample_card(name: str, abc: str, sound: bytes) -> Any:
     def make() -> Card:
-        abc = media.files["abc"].read_text(encoding="utf-8") if "abc" in media.files else ""
-        made, silence = _clip(media.files["audio"].read_bytes() if "audio" in media.files else b"")
+        made, silence = _clip(sound)
         fields = header(abc)
         row = {
-            "song": media.name,
+            "song": name,
             "title": fields.get("T", ""),
             "key": fields.get("K", ""),
             "meter": fields.get("M", ""),
@@ -277,8 +275,8 @@ def _sample_card(index: int, media: Any) -> Any:
             **dict.fromkeys(("tempo_bpm", "tempo", "spectral_centroid_hz", "timbre", "loudness_dbfs"), ""),
         }
         return Card(
-            anchor=f"sample-{index}",
-            name=media.name,
+            anchor=name,
+            name=name,
             row=row,
             abc=_split(abc, None),
             problem="",

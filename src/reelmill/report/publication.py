@@ -16,8 +16,7 @@ from reelmill.report.songs import Songs, read_songs
 from reelmill.songs.results.publishing import parameters, tracking_settings
 from reelmill.songs.results.throughput import Figures
 from reelmill.songs.store.song import TIERS
-from reelmill.tracking.comet import Publisher, may_be_online, tracks
-from reelmill.tracking.outbox import Outbox
+from reelmill.tracking.comet import Publisher, delivered, drop_media, may_be_online, tracks
 from reelmill.tracking.settings import TrackingSettings
 
 _log = logging.getLogger(__name__)
@@ -45,9 +44,8 @@ def publish_songs(directory: Path, settings: TrackingSettings) -> Path | None:
         publisher.log_song(f"song-{song.facts['id']:09d}", song.facts["abc"], song.audio or None)
     publisher.log_table(table)
     archive = publisher.close()
-    outbox = Outbox(directory)
-    if archive or outbox.delivered():
-        outbox.drop_media()  # the shards have it
+    if archive or delivered(directory):
+        drop_media(directory)  # the shards have it
     return archive
 
 
@@ -67,7 +65,7 @@ def track(directory: Path, overrides: Sequence[str] = ()) -> Path | None:
         archive = Publisher(directory, settings, configuration.to_dict(config)).close()
     else:
         archive = publish_songs(directory, settings)
-    if not archive and not Outbox(directory).delivered():
+    if not archive and not delivered(directory):
         raise IncompleteError(f"{directory}: not all of it is at Comet")
     return archive
 

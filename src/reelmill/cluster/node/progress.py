@@ -18,11 +18,9 @@ def progress(job: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     if job["stage"] == "train":
         return newest_checkpoint(place)
     if job["stage"] == "generate":
-        if "SLURM_JOB_ID" not in environ:
+        if "SLURM_ARRAY_TASK_ID" not in environ:
             return finished_shards(place, 0, 1)
-        return finished_shards(
-            place, int(environ.get("SLURM_ARRAY_TASK_ID") or 0) + job["first"], job["tasks"]
-        )
+        return finished_shards(place, int(environ["SLURM_ARRAY_TASK_ID"]) + job["first"], job["tasks"])
     if job["stage"] == "collect":
         return verified_shards(place)
     return 0

@@ -71,24 +71,26 @@ def decide(
         return Decision(False, f"the request is wrong: {refused or 'see its log'}")
     if ended_by_slurm:
         return Decision(False, BY_SLURM)
-    if _without_progress(starts, now) >= limit:
-        return Decision(False, f"{limit} starts without progress (still at {now})")
-    return Decision(True, _why_it_ended(status))
-
-
-def _why_it_ended(status: int) -> str:
+    due = may_start(starts, now, limit)
+    if not due.again:
+        return due
     if status == STOPPED:
-        return "stopped as asked"
+        return Decision(True, "stopped as asked")
     if status in _WARNED:
-        return "stopped as asked, before it had begun"
-    return f"its tasks died (exit code {status})"
+        return Decision(True, "stopped as asked, before it had begun")
+    return Decision(True, f"its tasks died (exit code {status})")
 
 
 def may_start(starts: Sequence[int], now: int, limit: int) -> Decision:
     """Whether another start is due: Slurm itself queues again what it preempts or lost with a node."""
-    if _without_progress(starts, now) >= limit:
-        return Decision(False, f"{limit} starts without progress (still at {now})")
-    return Decision(True, "")
+    count = 0
+    for found in reversed(starts):
+        if found != now:
+            break
+        count += 1
+    return Decision(
+        count < limit, f"{limit} starts without progress (still at {now})" if count >= limit else ""
+    )
 
 
 def journal(job_file: Path, element: str) -> Path:
@@ -156,65 +158,77 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     return events
 
 
+def before(job_file: Path, environ: Mapping[str, str]) -> Decision:
+    """Note a start in the journal, or the end where no further one is due; forget the notes of the last."""
+    job, starts, now = _so_far(job_file, environ)
+    decision = may_start(starts, now, job["max_starts_without_progress"])
+    forget_notes(job_file, environ.get("SLURM_ARRAY_TASK_ID", ""))
+    _note_event("start" if decision.again else "end", decision.reason, 0, now, job_file, environ)
+    return decision
+
+
+def after(
+    job_file: Path, environ: Mapping[str, str], status: int, ended_by_slurm: bool = False, stopped: str = ""
+) -> tuple[int, str, Decision]:
+    """Note how a start ended, whose tasks' highest exit code is ``status``; that code as the ranks' notes
+    mean it, what is wrong with the request, and whether to queue it again. ``stopped``: why not, if it could.
+    """
+    job, starts, now = _so_far(job_file, environ)
+    status, refused, cancelled = read_notes(job_file, environ.get("SLURM_ARRAY_TASK_ID", ""), status)
+    limit = job["max_starts_without_progress"]
+    decision = decide(status, ended_by_slurm, starts, now, limit, refused, cancelled)
+    if stopped and decision.again:
+        decision = Decision(False, stopped)
+    _note_event("requeue" if decision.again else "end", decision.reason, status, now, job_file, environ)
+    return status, refused, decision
+
+
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """See the module; the exit code is the answer."""
     parser = argparse.ArgumentParser(prog="python -m reelmill.cluster.node.requeue")
     moments = parser.add_subparsers(dest="moment", required=True)
-    before = moments.add_parser("before")
-    after = moments.add_parser("after")
-    after.add_argument("status", type=int)
-    after.add_argument("--ended-by-slurm", action="store_true")
-    for moment in (before, after):
+    starting, ending = moments.add_parser("before"), moments.add_parser("after")
+    ending.add_argument("status", type=int)
+    ending.add_argument("--ended-by-slurm", action="store_true")
+    for moment in (starting, ending):
         moment.add_argument("job", type=Path)
     given = parser.parse_args(arguments)
-
-    job = json.loads(given.job.read_text(encoding="utf-8"))
-    element = environ.get("SLURM_ARRAY_TASK_ID", "")
-    path = journal(given.job, element)
-    job_id = environ["SLURM_JOB_ID"]
-    starts = counted_starts([event for event in read_journal(path) if event["job"] == job_id])
-    now = progress(job, environ)
-    limit = job["max_starts_without_progress"]
-    status = 0
     if given.moment == "before":
-        decision = may_start(starts, now, limit)
-        forget_notes(given.job, element)
-        event = "start" if decision.again else "end"
+        status, decision = None, before(given.job, environ)
+        if decision.again:
+            return 0
     else:
-        status, refused, cancelled = read_notes(given.job, element, given.status)
-        decision = decide(status, given.ended_by_slurm, starts, now, limit, refused, cancelled)
-        event = "requeue" if decision.again else "end"
+        status, _, decision = after(given.job, environ, given.status, given.ended_by_slurm)
+    said = "queued again" if decision.again else "not queued again"
+    print(f"reelmill: {said}: {decision.reason}", file=sys.stderr)
+    return 0 if decision.again else 3 if status == DONE else 1
+
+
+def _so_far(job_file: Path, environ: Mapping[str, str]) -> tuple[dict[str, Any], list[int], int]:
+    """What the job's file says, the progress that its starts found, and the progress now."""
+    job = json.loads(job_file.read_text(encoding="utf-8"))
+    told = read_journal(journal(job_file, environ.get("SLURM_ARRAY_TASK_ID", "")))
+    starts = counted_starts([event for event in told if event["job"] == environ["SLURM_JOB_ID"]])
+    return job, starts, progress(job, environ)
+
+
+def _note_event(
+    event: str, reason: str, status: int, now: int, job_file: Path, environ: Mapping[str, str]
+) -> None:
+    element, job_id = environ.get("SLURM_ARRAY_TASK_ID", ""), environ["SLURM_JOB_ID"]
     facts = {
         "event": event,
         "job": job_id,
         "name": f"{environ['SLURM_ARRAY_JOB_ID']}_{element}" if element else job_id,
-        "log": log_of(given.job, element, environ),
+        "log": log_of(job_file, element, environ),
         "progress": now,
-        "reason": decision.reason,
+        "reason": reason,
         "status": status,
         "nodes": environ.get("SLURM_JOB_NODELIST", ""),
         "restart": int(environ.get("SLURM_RESTART_COUNT") or 0),
         "time": time.time(),
     }
-    note(path, facts)
-    if event != "start":
-        print(
-            f"reelmill: {'queued again' if decision.again else 'not queued again'}: {decision.reason}",
-            file=sys.stderr,
-        )
-    if decision.again:
-        return 0
-    return 3 if given.moment == "after" and status == DONE else 1
-
-
-def _without_progress(starts: Sequence[int], now: int) -> int:
-    """How many of the latest starts found exactly what there is now."""
-    count = 0
-    for found in reversed(starts):
-        if found != now:
-            break
-        count += 1
-    return count
+    note(journal(job_file, element), facts)
 
 
 def note(path: Path, event: Mapping[str, Any]) -> None:

@@ -86,7 +86,7 @@ def slurm() -> Finding:
             "Slurm", "wrong", "no sbatch or squeue here", "run this on a login node; to try: make slurm-up"
         )
     fix = "check SLURM_CONF, or ask the cluster's support whether the controller is up"
-    return finding("Slurm", lambda: f"{len(queue.partitions())} partitions", fix)
+    return finding("Slurm", lambda: f"{len({node.partition for node in queue.nodes()})} partitions", fix)
 
 
 def accounting() -> Finding:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reelmill.cluster import queue
 from reelmill.cluster.preflight.disks import disk_problem, disks_here
-from reelmill.cluster.queue import Node, Partition
+from reelmill.cluster.queue import Node
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.errors import RequestError
 
@@ -33,44 +33,32 @@ def refuse_percent(directory: Path) -> None:
 
 def problems_now(settings: ClusterSettings) -> list[str]:
     """One line for each setting that this cluster's partition does not allow; it is asked."""
-    return request_problems(settings, queue.partitions(), queue.nodes())
+    return request_problems(settings, queue.nodes())
 
 
-def request_problems(
-    settings: ClusterSettings, partitions: Sequence[Partition], nodes: Sequence[Node]
-) -> list[str]:
-    """One line for each setting that the partition's nodes or limits cannot meet."""
-    try:
-        partition = chosen_partition(settings, partitions)
-    except RequestError as error:
-        return [str(error)]
-    found = []
-    if not partition.up:
-        found.append(f"cluster.partition = {partition.name!r}: this partition is not up")
-    if partition.max_minutes is not None and settings.time > partition.max_minutes:
+def request_problems(settings: ClusterSettings, nodes: Sequence[Node]) -> list[str]:
+    """One line for each setting that the nodes or limits of its partition cannot meet."""
+    wanted = settings.partition
+    members = [node for node in nodes if node.partition == wanted or (node.default and not wanted)]
+    if not members:
+        return [_no_partition(wanted, sorted({node.partition for node in nodes}))]
+    name, most, found = members[0].partition, members[0].max_minutes, []
+    if not members[0].up:
+        found.append(f"cluster.partition = {name!r}: this partition is not up")
+    if most is not None and settings.time > most:
         found.append(
-            f"cluster.time = {settings.time} minutes: partition {partition.name!r} allows at most "
-            f"{partition.max_minutes}; longer work goes on in the next start by itself"
+            f"cluster.time = {settings.time} minutes: partition {name!r} allows at most {most}; longer work "
+            "goes on in the next start by itself"
         )
-    members = [node for node in nodes if node.partition == partition.name]
-    if members:
-        found += _node_problems(settings, partition.name, members)
-    return found
+    return found + _node_problems(settings, name, members)
 
 
-def chosen_partition(settings: ClusterSettings, partitions: Sequence[Partition]) -> Partition:
-    """The partition that a job goes to; RequestError with the nearest name if there is none."""
-    names = [partition.name for partition in partitions]
-    for partition in partitions:
-        if partition.name == settings.partition or (partition.default and not settings.partition):
-            return partition
-    if not settings.partition:
-        raise RequestError(
-            f"cluster.partition: this cluster has no default partition; set one of {', '.join(names)}"
-        )
-    near = difflib.get_close_matches(settings.partition, names, n=1, cutoff=0.5)
+def _no_partition(wanted: str, names: Sequence[str]) -> str:
+    if not wanted:
+        return f"cluster.partition: this cluster has no default partition; set one of {', '.join(names)}"
+    near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-    raise RequestError(f"cluster.partition = {settings.partition!r}: no such partition; {hint}")
+    return f"cluster.partition = {wanted!r}: no such partition; {hint}"
 
 
 def _node_problems(settings: ClusterSettings, partition: str, members: Sequence[Node]) -> list[str]:

@@ -149,7 +149,7 @@ def comet_key(environ: Mapping[str, str], for_jobs: bool) -> Finding:
     if environ.get("COMET_API_KEY"):
         return Finding("Comet key", "ok", "in COMET_API_KEY")
     return Finding(
-        "Comet key", "warning", "none: metrics go to an offline archive", "to see runs live: `comet login`"
+        "Comet key", "warning", "none: `reelmill track` makes an archive", "to see runs live: `comet login`"
     )
 
 

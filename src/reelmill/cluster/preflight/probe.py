@@ -74,10 +74,9 @@ def probes_of(settings: Mapping[Stage, ClusterSettings]) -> list[Probe]:
     """
     found: list[Probe] = []
     for stage, setting in settings.items():
-        for probe in found:
-            if _speaks_for(probe.asked, setting):
-                probe.stages.append(stage)
-                break
+        speaking = (probe for probe in found if _speaks_for(probe.asked, setting))
+        if probe := next(speaking, None):
+            probe.stages.append(stage)
         else:
             found.append(Probe([stage], _asked(setting, 2 if stage == "train" else 1)))
     return found
@@ -85,18 +84,8 @@ def probes_of(settings: Mapping[Stage, ClusterSettings]) -> list[Probe]:
 
 def _speaks_for(asked: ClusterSettings, settings: ClusterSettings) -> bool:
     """Whether a probe that ``asked`` so sees what jobs of ``settings`` will see."""
-    same: tuple[str, ...] = (
-        "partition",
-        "account",
-        "qos",
-        "exclude",
-        "extra",
-        "setup",
-        "python",
-        "pass_environment",
-    )
-    if settings.gpus_per_node:
-        same += ("gpu_type",)
+    same = ["partition", "account", "qos", "exclude", "extra", "setup", "python", "pass_environment"]
+    same += ["gpu_type"] if settings.gpus_per_node else []
     enough = asked.gpus_per_node > 0 or not settings.gpus_per_node
     return enough and all(getattr(asked, name) == getattr(settings, name) for name in same)
 
@@ -164,7 +153,18 @@ def _came(
         )
         return
     yield requeue_allowed(answer.jobs[0])
-    yield from _await(answer, asked, place, wait, end)
+    job, folder, started = answer.jobs[0], answer.folder, False
+    while found := [item for item in queue.listed(()) if item.number == job]:
+        started = started or any(item.state != "PENDING" for item in found) or any(_reports(folder))
+        if time.monotonic() >= end:
+            break
+        time.sleep(1)
+    if started or not found:
+        yield from judge(_reports(folder), _log(folder), asked, place)
+    else:
+        why = f"still {found[0].state} ({found[0].reason}) after {wait:.0f} seconds"
+        seen = f"{why}: nothing is known of the nodes"
+        yield Finding("probe", "warning", seen, "try again with a longer --wait, or another partition")
 
 
 def requeue_allowed(job: str) -> Finding:
@@ -178,32 +178,6 @@ def requeue_allowed(job: str) -> Finding:
         "this cluster took --requeue away from the job",
         "choose a partition or QOS that allows it; else run jobs.train again after each end: it goes on",
     )
-
-
-def _await(
-    sent: Submission, asked: ClusterSettings, place: Path, wait: float, end: float
-) -> Iterator[Finding]:
-    job = sent.jobs[0]
-    started = False
-    while True:
-        found = [item for item in queue.listed(()) if item.number == job]
-        started = started or any(item.state != "PENDING" for item in found) or any(_reports(sent.folder))
-        if not found:
-            yield from judge(_reports(sent.folder), _log(sent.folder), asked, place)
-            return
-        if time.monotonic() >= end:
-            break
-        time.sleep(1)
-    state = found[0]
-    if started:
-        yield from judge(_reports(sent.folder), _log(sent.folder), asked, place)
-    else:
-        yield Finding(
-            "probe",
-            "warning",
-            f"still {state.state} ({state.reason}) after {wait:.0f} seconds: nothing is known of the nodes",
-            "try again with a longer --wait, or another partition",
-        )
 
 
 def _gpus() -> int:

@@ -11,47 +11,36 @@ from reelmill.cache import cache_directory
 from reelmill.cluster.preflight.disks import disk_problem, disks_here
 from reelmill.cluster.settings import ClusterSettings
 from reelmill.config import Config
-from reelmill.corpus.settings import CorpusSettings
 from reelmill.errors import RequestError
 
 
 def refuse_unmakeable(config: Config, audio: bool, settings: ClusterSettings) -> None:
-    """RequestError if tasks with these ``settings`` could not make songs of ``config``, with ``audio`` or
-    without.
+    """RequestError if what makes MIDI, and sound if there is to be ``audio``, is not on this machine.
 
-    Programs and the soundfont are looked for here, unless nodes start another Python (a container, say).
+    Not looked for where nodes start another Python (a container, say).
     """
-    if not settings.python:
-        require_programs(config, audio)
-
-
-def require_programs(config: Config, audio: bool) -> None:
-    """RequestError if what makes MIDI, and sound if there is to be any, is not on this machine."""
     from reelmill.audio import abc2midi
     from reelmill.audio.render import renderer
 
-    abc2midi.version()
-    if audio:
-        renderer(config.audio)
+    if not settings.python:
+        abc2midi.version()
+        if audio:
+            renderer(config.audio)
 
 
 def refuse_unseen(config: Config, settings: ClusterSettings, corpus: bool, audio: bool) -> None:
     """RequestError if nodes do not see the ``corpus``, or the soundfont where there is to be ``audio``."""
+    from reelmill.corpus.build import corpus_directory
+
     places: dict[str, Path] = {}
     if corpus:
-        places["corpus (corpus.directory, or REELMILL_CACHE)"] = _corpus_place(config.corpus)
+        places["corpus (corpus.directory, or REELMILL_CACHE)"] = corpus_directory(config.corpus)
     if audio and not settings.python:
         places |= _soundfont_place(config)
     disks = disks_here()
     problems = {what: disk_problem(place, settings.shared_disks, disks) for what, place in places.items()}
     if any(problems.values()):
         raise RequestError("\n".join(f"{what}: {problem}" for what, problem in problems.items() if problem))
-
-
-def _corpus_place(settings: CorpusSettings) -> Path:
-    from reelmill.corpus.build import corpus_directory
-
-    return corpus_directory(settings)
 
 
 def _soundfont_place(config: Config) -> dict[str, Path]:

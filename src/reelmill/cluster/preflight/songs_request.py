@@ -57,12 +57,10 @@ def songs_of(job: Mapping[str, Any]) -> Songs:
 
 @dataclass(frozen=True)
 class Room:
-    """The disk that the songs will take and what is free for them, in bytes; ``line`` says it to a person."""
+    """What the disk that the songs will take and what is free for them comes to, in words."""
 
     line: str
-    still: int  # of what they take in all, what is not there yet
-    free: int
-    fitting: str  # what would fit, in words; "" if all fits
+    fitting: str  # what would fit; "" if all fits
 
     def refuse_too_large(self) -> None:
         """RequestError with the figures, and what would fit, if the songs do not."""
@@ -95,8 +93,8 @@ def disk_room(songs: Songs, config: Config, settings: ClusterSettings, trained: 
             more += f"; {hours_text(low, high)} by {processors} processors like those here"
     line = describe_disk(songs.out, songs.songs, disk, basis) + more
     there = sum(path.stat().st_size for path in songs.out.glob("*/shard-*.tar"))
-    still, free = disk.total - there, free_bytes(songs.out)
-    return Room(line, still, free, "" if still < free else _fitting(songs, config, disk, there + free))
+    most = there + free_bytes(songs.out)
+    return Room(line, "" if disk.total < most else _fitting(songs, config, disk, most))
 
 
 def _fitting(songs: Songs, config: Config, disk: Disk, most: int) -> str:

@@ -1,8 +1,7 @@
-"""What kills, damage and finished submissions leave behind in a run or songs directory, and how it goes.
+"""What kills, damage and ended submissions leave in a run or songs directory that no next run removes.
 
-Nothing that somebody alive may need is ever found here: not what a trainer with the run's lock or a worker
-with a lease is writing, not the code of a job in the queue. What neither lock nor lease speaks for counts as
-left behind once nobody has touched it for ten minutes.
+Nothing that somebody alive may need is found here: not while a worker holds a lease, not the code of a job in
+the queue, and otherwise nothing that was touched in the last ten minutes.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from reelmill import durable
 from reelmill.cluster.submission import code_directory, queued, submissions
 from reelmill.errors import IncompleteError, RequestError
 from reelmill.layout import CHECKPOINTS, is_run, is_songs
-from reelmill.lock import live_holder
 from reelmill.room import size_text
 from reelmill.songs.store.leases import read_leases
 
@@ -32,7 +30,7 @@ WORDS: dict[Kind, str] = {
     "damaged": "damaged checkpoint, set aside",
 }
 QUIET = 600.0
-"""Seconds without a touch after which what no lock or lease speaks for is taken for left behind."""
+"""Seconds without a touch after which a file is taken for left behind."""
 _DAMAGED = re.compile(r"step-\d{6,}\.damaged-\d+")
 
 
@@ -78,8 +76,7 @@ class Leftovers:
 def find_leftovers(directory: Path, now: float | None = None) -> Leftovers:
     """What is left behind in a run or songs directory. ``now``: seconds since 1970 (default: the clock's).
 
-    Takes up to 20 seconds where a trainer of another machine may be alive. Raises RequestError if
-    ``directory`` is neither a run nor a songs directory.
+    Raises RequestError if ``directory`` is neither a run nor a songs directory.
     """
     songs = is_songs(directory)
     if not songs and not is_run(directory):
@@ -137,27 +134,15 @@ def _damaged(run: Path) -> Iterator[Leftover]:
 
 
 def _temporaries(directory: Path, songs: bool, now: float, kept: list[str]) -> Iterator[Leftover]:
-    paths = sorted(_temporary_paths(directory))
-    if not paths:
-        return
-    if songs:
-        live = [str(lease.shard) for lease in read_leases(directory) if lease.live]
-        busy = f"shards {', '.join(live)} are being made" if live else ""
-    else:
-        trainer = live_holder(directory)
-        busy = f"{trainer} is training here" if trainer else ""
-    if busy:
-        kept.append(f"{len(paths)} temporary files, as {busy}")
-        return
-    spoken_for = {directory / name for name in (("text", "audio") if songs else (CHECKPOINTS,))}
-    young = 0
-    for path in paths:
-        if path.parent in spoken_for or now - _touched(path) > QUIET:
-            yield _leftover(path, "temporary")
-        else:
-            young += 1
-    if young:
-        kept.append(f"{young} temporary files, touched in the last {QUIET / 60:.0f} minutes")
+    swept = () if songs else (directory, directory / CHECKPOINTS)  # by the next start of training
+    paths = [path for path in sorted(_temporary_paths(directory)) if path.parent not in swept]
+    live = [str(lease.shard) for lease in read_leases(directory) if lease.live] if songs else []
+    stay = [path for path in paths if live or now - _touched(path) <= QUIET]
+    yield from (_leftover(path, "temporary") for path in paths if path not in stay)
+    if stay:
+        young = f"they were touched in the last {QUIET / 60:.0f} minutes"
+        why = f"shards {', '.join(live)} are being made" if live else young
+        kept.append(f"{len(stay)} temporary files, as {why}")
 
 
 def _temporary_paths(directory: Path) -> Iterator[Path]:

@@ -5,7 +5,6 @@ known.
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,8 +16,9 @@ from reelmill.cluster.node.progress import newest_checkpoint
 from reelmill.cluster.status.job_status import Jobs, describe_jobs, duration, jobs_of
 from reelmill.cluster.submission import submissions
 from reelmill.errors import DamagedError, RequestError
-from reelmill.layout import STATE, checkpoint_path, is_finished, is_run
+from reelmill.layout import METRICS, STATE, checkpoint_path, is_finished, is_run
 from reelmill.lock import live_holder
+from reelmill.tracking.metrics import read_metrics
 
 _RECENT = 20  # records of metrics that the rate is taken from
 
@@ -70,7 +70,7 @@ def run_status(run: Path, now: float | None = None) -> RunStatus:
     """
     if not is_run(run):
         raise RequestError(f"{run}: neither a run nor a songs directory")
-    records = _records(run / "metrics.jsonl")
+    records = _records(run)
     checkpoint = newest_checkpoint(run)
     step = max([checkpoint, *(record["step"] for record in records[-1:])])
     steps = _steps(run)
@@ -116,16 +116,10 @@ def steps_per_second(records: Sequence[dict[str, Any]], now: float, stale: float
     return steps / seconds if steps > 0 and seconds > 0 else None
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
-    # Not the log's own reader: a line being written right now is nothing to be strict about here.
-    records = []
-    with contextlib.suppress(FileNotFoundError):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError):
-                record = json.loads(line)
-                if record.get("kind") == "train":
-                    records.append(record)
-    return records
+def _records(run: Path) -> list[dict[str, Any]]:
+    with contextlib.suppress(DamagedError):
+        return [record for record in read_metrics(run / METRICS) if record.get("kind") == "train"]
+    return []
 
 
 def _steps(run: Path) -> int:

@@ -1,9 +1,9 @@
 """Bring a songs directory to Comet while its workers make it, all of them as one experiment.
 
 Whichever worker holds a lock publishes for everybody: it keeps metrics.jsonl up to date with the manifests of
-all (``throughput``), adds a few songs with their sound, and lets the process that talks to Comet know. The
-system drops the lock of a worker that is killed, and another goes on from where Comet confirmed. What is left
-when the last worker ends, ``collect`` delivers; offline it is ``collect`` that makes the archive.
+all (``throughput``) and adds a few songs with their sound. When it is killed, another takes the lock and goes
+on from where Comet confirmed. What is left when the last worker ends, ``collect`` delivers; offline it is
+``collect`` that makes the archive.
 
 All of it runs in a thread that wakes every few seconds. No failure of it reaches the worker.
 """
@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from reelmill import config as configuration
 from reelmill.errors import DamagedError
+from reelmill.lock import Lock
 from reelmill.songs.results.throughput import Figures
 from reelmill.songs.store.manifest import Kind, check, member_name, read_manifest, tar_path
 from reelmill.songs.store.plan import Plan, plan_path, read_plan
 from reelmill.songs.store.tar import read_some
-from reelmill.tracking.comet import Publisher, may_be_online
-from reelmill.tracking.outbox import FOLDER
+from reelmill.tracking.comet import FOLDER, Publisher, may_be_online
 from reelmill.tracking.settings import TrackingSettings
 
 _log = logging.getLogger(__name__)
@@ -84,7 +83,8 @@ class _Live:
         self._figures = Figures(directory)
         self._closing = threading.Event()
         self._patience = 0.0
-        self._lock: IO[str] | None = None
+        self._lock: Lock | None = None
+        self._seen = 0.0  # when the lock was last touched
         self._publisher: Publisher | None = None
         self._to_come: list[int] | None = None  # shards whose first song is still to be published
         self._warned = False
@@ -104,7 +104,7 @@ class _Live:
                 self._look()
             self._publisher.close(self._patience, archive=False)
         if self._lock:
-            self._lock.close()
+            self._lock.release()
 
     def _look(self) -> None:
         try:
@@ -125,12 +125,10 @@ class _Live:
 
     def _is_ours(self) -> bool:
         if self._lock is None:
-            (self._directory / FOLDER).mkdir(parents=True, exist_ok=True)
-            lock = (self._directory / FOLDER / "worker.lock").open("w")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
+            lock = Lock(self._directory / FOLDER / "worker.lock")
+            lock.path.parent.mkdir(parents=True, exist_ok=True)
+            seen, self._seen = self._seen, lock.path.stat().st_mtime if lock.path.exists() else 0.0
+            if seen != self._seen or not lock.take():  # its holder gives a sign of life between two looks
                 return False
             self._lock = lock
         return True
