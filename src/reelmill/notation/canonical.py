@@ -70,6 +70,7 @@ _AFTER_SOUND = (*_SOUNDS, Kind.CHORD_CLOSE, Kind.SLUR_CLOSE, Kind.GRACE_CLOSE, K
 
 _UNBALANCED = {"[": "unbalanced chord brackets", "{": "unbalanced grace note braces"}
 _SPACES = re.compile(" +")
+_SPACE = Token(Kind.SPACE, " ")
 _BREAKS = "$!*"  # strays that break lines
 
 
@@ -162,6 +163,7 @@ def _body(head: Iterable[tuple[str, str]], lines: Sequence[str], asked: set[str]
     )
     body: list[list[Token]] = []
     notes = length = strays = 0
+    note = Kind.NOTE
     for line in _joined(lines, kept):
         found = body_field(line)
         if found:
@@ -170,12 +172,10 @@ def _body(head: Iterable[tuple[str, str]], lines: Sequence[str], asked: set[str]
         else:
             tokens = tokenize(typewritten(line))
             music = _music(_with_meanings(tokens, symbols) if symbols else tokens, kept)
-            notes += sum(token.kind is Kind.NOTE for token in music)
+            notes += len([token for token in music if token.kind is note])
             length += len(line)
-            strays += sum(
-                token.kind is Kind.STRAY and token.text not in symbols and token.text not in _BREAKS
-                for token in tokens
-            )
+            stray = [token.text for token in tokens if token.kind is Kind.STRAY]
+            strays += len([text for text in stray if text not in symbols and text not in _BREAKS])
             body.append(music)
     if strays > 10 and strays > length / 10:
         raise NotATune("prose among the music")
@@ -185,7 +185,7 @@ def _body(head: Iterable[tuple[str, str]], lines: Sequence[str], asked: set[str]
 
 
 def _texts(body: Iterable[Iterable[Token]]) -> list[str]:
-    texts = (_SPACES.sub(" ", "".join(token.text for token in line)).strip() for line in body)
+    texts = (_SPACES.sub(" ", "".join([token.text for token in line])).strip() for line in body)
     return [text for text in texts if text]
 
 
@@ -203,32 +203,38 @@ def _with_meanings(tokens: Iterable[Token], symbols: Mapping[str, str]) -> Itera
 def _music(tokens: Iterable[Token], fields: set[str]) -> list[Token]:
     """The tokens of a line that stay, in canonical form."""
     music: list[Token] = []
+    signs = False
     last = Kind.STRAY  # the last kind that stays, spaces and ties apart
     ending_may_follow = False
     inside = ""  # the brackets that are open
     note, bar, number, space = Kind.NOTE, Kind.BAR, Kind.NUMBER, Kind.SPACE
     for token in tokens:
-        if token.kind is note:  # most are, and they stay as they are wherever they stand
+        kind = token.kind
+        if kind is note:  # most are, and they stay as they are wherever they stand
             music.append(token)
             last, ending_may_follow = note, False
             continue
+        if kind is space:
+            if token.text.strip("`") and not inside.endswith("["):
+                music.append(_SPACE)
+            continue
         inside = _bracket(inside, last, token)
-        if token.kind is number:
+        if kind is number:
             if not ending_may_follow or last is not bar:
                 continue
             while music[-1].kind is space:
                 music.pop()
-        misplaced = token.kind is Kind.BROKEN and last not in _AFTER_SOUND
-        if misplaced or (token.kind is space and inside.endswith("[")):
+        if kind is Kind.BROKEN and last not in _AFTER_SOUND:
             continue
         for piece in _rewritten(token, fields):
             music.append(piece)
-            last = last if piece.kind in (Kind.SPACE, Kind.TIE) else piece.kind
-        if token.kind not in (Kind.SPACE, Kind.QUOTED):
-            ending_may_follow = token.kind is bar
+            last = last if piece.kind is Kind.TIE else piece.kind
+        signs = signs or kind is Kind.SIGN
+        if kind is not Kind.QUOTED:
+            ending_may_follow = kind is bar
     if inside:
         raise NotATune(_UNBALANCED[inside[-1]])
-    return _with_signs_in_place(music)
+    return _with_signs_in_place(music) if signs else music
 
 
 def _bracket(inside: str, last: Kind, token: Token) -> str:
@@ -251,8 +257,8 @@ def _bracket(inside: str, last: Kind, token: Token) -> str:
 def _rewritten(token: Token, fields: set[str]) -> list[Token]:
     """What becomes of a token whose place is right: itself, another form, or nothing."""
     kind, text = token.kind, token.text
-    if kind is Kind.SPACE:
-        return [Token(kind, " ")] if text.strip("`") else []
+    if kind is Kind.BAR:
+        return [] if text == "[|]" else [Token(kind, text.replace(":]", ":|")) if ":]" in text else token]
     if kind is Kind.QUOTED:
         chord = chord_symbol(text[1:-1])
         return [Token(kind, f'"{chord}"')] if chord else []
@@ -267,8 +273,6 @@ def _rewritten(token: Token, fields: set[str]) -> list[Token]:
         notes = tokenize(written)
         right = all(note.kind is Kind.NOTE for note in notes)
         return [Token(Kind.CHORD_OPEN, "["), *notes, Token(Kind.CHORD_CLOSE, f"]{length}")] if right else []
-    if kind is Kind.BAR:
-        return [] if text == "[|]" else [Token(kind, text.replace(":]", ":|"))]
     if kind is Kind.STRAY and text == '"':
         raise NotATune("unclosed quotation mark")
     return [] if kind in (Kind.STRAY, Kind.SPACER, Kind.UNKNOWN) else [token]
@@ -276,9 +280,6 @@ def _rewritten(token: Token, fields: set[str]) -> list[Token]:
 
 def _with_signs_in_place(music: Iterable[Token]) -> list[Token]:
     """With one-letter decorations right before the note they decorate; those that decorate none go."""
-    music = list(music)
-    if not any(token.kind is Kind.SIGN for token in music):
-        return music
     placed: list[Token] = []
     waiting: list[Token] = []
     while_grace: list[Token] = []
