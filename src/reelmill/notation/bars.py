@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
 from itertools import pairwise
 
 from reelmill.notation.meter import Meter, parse_meter, parse_unit
@@ -32,11 +31,12 @@ class Bar:
     after_edge: bool
     before_edge: bool = False
     pieces: tuple[int, int] = (0, 0)  # its first one and the one after its last, of all of the body
+    missing: Fraction | int = field(init=False)  # whole notes; negative in a long bar, 0 in free meter
 
-    @cached_property
-    def missing(self) -> Fraction:
-        """Whole notes that lack to a full bar; negative in a long bar, 0 in free meter."""
-        return self.meter.bar - self.lasts if self.meter.bar is not None else Fraction(0)
+    def __post_init__(self) -> None:
+        full = self.meter.bar
+        # Most bars are full, and 0 is compared faster than a fraction.
+        self.missing = 0 if full is None or full == self.lasts else full - self.lasts
 
 
 @dataclass
@@ -135,7 +135,7 @@ def read_bars(abc: str, meter: Meter) -> list[list[Bar]]:
     current = _Voice(Stopwatch(unit, meter))
     at = 0
     for line in tune.pieces:
-        for at, found in enumerate(line, at):
+        for found in line:
             if isinstance(found, Token):
                 kind = found.kind
                 if kind in _ENDS_BAR:
@@ -149,7 +149,7 @@ def read_bars(abc: str, meter: Meter) -> list[list[Bar]]:
                 current.change(*found)
             if not voices:
                 voices[""] = current
-        at += bool(line)
+            at += 1
         current.end_line(at)
     for voice in voices.values():
         voice.end_bar(True, at)

@@ -62,14 +62,19 @@ def melody(abc: str) -> Iterator[int]:
     in_chord, together = False, list[int]()
     in_grace = False
     previous, tied = None, False
-    for piece in (piece for line in tune.pieces for piece in line):
+    for piece in [piece for line in tune.pieces for piece in line]:
         if isinstance(piece, tuple):
             name, value = piece
             if name == "K" and names_key(value):
                 state.key = parse_key(value) or state.key
             continue
         kind = piece.kind
-        if kind is _NOTE:
+        if kind is _NOTE and not in_chord and not in_grace:
+            pitch = state.pitch(piece.text)
+            if not (tied and pitch == previous):
+                yield pitch
+            previous, tied = pitch, False
+        elif kind is _NOTE:
             together.append(state.pitch(piece.text))
         elif kind is _BAR:
             state.new_bar()
@@ -83,11 +88,11 @@ def melody(abc: str) -> Iterator[int]:
             tied = True
         elif kind is _REST:
             previous = None
-        if kind is _CHORD_CLOSE:
+        elif kind is _CHORD_CLOSE:
             in_chord = False
-        if together and not in_grace and not in_chord and kind in (_CHORD_CLOSE, _NOTE):
-            pitch = max(together)
-            if not (tied and pitch == previous):
-                yield pitch
-            previous, tied = pitch, False
-            together = []
+            if together and not in_grace:
+                pitch = max(together)
+                if not (tied and pitch == previous):
+                    yield pitch
+                previous, tied = pitch, False
+                together = []

@@ -6,13 +6,14 @@ All functions take and return the lines of a body as lists of tokens.
 from __future__ import annotations
 
 import re
-from itertools import count
+from itertools import count, pairwise
 
 from reelmill.notation.tokens import Kind, Token, note_parts
 
 Lines = list[list[Token]]
 _OPENS = re.compile(r"\|+:{2,8}")
 _CLOSES = re.compile(r":{2,8}\|+\]?")
+_REPEATS_AND_ENDINGS = (Kind.BAR, Kind.ENDING, Kind.NUMBER)
 
 
 def without_false_ties(lines: Lines) -> Lines:
@@ -61,8 +62,8 @@ def with_plain_repeats(lines: Lines) -> Lines:
     between them, players repeat once, and so it stays.
     """
     lines = [_with_joined_bar_lines(line) for line in lines]
-    bars = [token.text for token in _in_order(lines) if token.kind is Kind.BAR]
-    if not any("::" in text for text in bars):
+    bar = Kind.BAR
+    if not any("::" in text for text in [token.text for token in _in_order(lines) if token.kind is bar]):
         return lines
     plain: Lines = []
     section: list[Token] | None = None  # since the sign that opened it
@@ -94,9 +95,13 @@ def with_plain_repeats(lines: Lines) -> Lines:
 def _with_joined_bar_lines(line: list[Token]) -> list[Token]:
     """``line`` with bar lines as one between which nothing is left."""
     joined: list[Token] = []
+    bar = Kind.BAR
+    bars = [place for place, token in enumerate(line) if token.kind is bar]
+    if all(second - first > 1 for first, second in pairwise(bars)):
+        return line
     for token in line:
-        if token.kind is Kind.BAR and joined and joined[-1].kind is Kind.BAR:
-            token = Token(Kind.BAR, joined.pop().text + token.text)
+        if token.kind is bar and joined and joined[-1].kind is bar:
+            token = Token(bar, joined.pop().text + token.text)
         joined.append(token)
     return joined
 
@@ -147,8 +152,8 @@ def with_closed_repeats(lines: Lines) -> Lines:
     """
     plain: dict[int, Token] = {}  # by places among all tokens
     tokens = _in_order(lines)
-    for at in range(len(tokens) - 1, -1, -1):
-        token = tokens[at]
+    marks = [(at, token) for at, token in enumerate(tokens) if token.kind in _REPEATS_AND_ENDINGS]
+    for at, token in reversed(marks):
         if token.kind is Kind.ENDING or token.kind is Kind.NUMBER:
             break
         if token.kind is Kind.BAR and ":" in token.text:
@@ -164,7 +169,7 @@ def with_closed_repeats(lines: Lines) -> Lines:
 
 
 def _has(lines: Lines, *kinds: Kind) -> bool:
-    return any(token.kind in kinds for line in lines for token in line)
+    return bool([token for line in lines for token in line if token.kind in kinds])
 
 
 def _changes_voice(token: Token) -> bool:

@@ -94,6 +94,7 @@ class Token:
 Piece = Token | tuple[str, str]
 """A token of music, or (name, value) of a field, inline or not."""
 
+_MEAN_OTHERWISE = (Kind.INLINE, Kind.NUMBER)
 _LONGEST_KEPT = 1000  # characters of a line, whose tokens are kept for others like them
 _KINDS: dict[str | None, Kind] = {kind.value: kind for kind in Kind}
 _TEXTS = re.compile(re.sub(r"\(\?P<\w+>", "(?:", _TOKEN.pattern), _TOKEN.flags)
@@ -127,7 +128,7 @@ class Reading:
     def pieces(self) -> list[list[Piece]]:
         """What each line of the body means, without numbers that mean nothing where they stand."""
         return [
-            [field] if (field := body_field(line)) else [piece for piece, _, _ in _pieces(tokens)]
+            [field] if (field := body_field(line)) else _meanings(tokens)
             for line, tokens in zip(self.lines, self.tokens, strict=True)
         ]
 
@@ -145,6 +146,11 @@ def read(abc: str) -> Reading:
     """The one tune in ``abc``; what is read is kept for the next who asks, so change nothing in it."""
     fields, lines = split_tune(abc)
     return Reading(fields, lines, [[] if body_field(line) else tokenize(line) for line in lines])
+
+
+def _meanings(tokens: list[Token]) -> list[Piece]:
+    plain = not [token for token in tokens if token.kind in _MEAN_OTHERWISE]
+    return [*tokens] if plain else [piece for piece, _, _ in _pieces(tokens)]
 
 
 def _pieces(tokens: list[Token]) -> Iterator[tuple[Piece, int, int]]:
