@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-here test-slurm lint notes bench bench-corpora gpu chaos-train chaos-generate clean slurm-up slurm-down
+.PHONY: help setup demo test test-here test-slurm lint notes bench bench-corpora bench-building gpu chaos-train chaos-generate \
+  clean slurm-up slurm-down
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,6 +52,9 @@ bench: $(READY)  ## The figures of docs/benchmarks.md, each beside what it is co
 
 bench-corpora: $(READY)  ## 100,000 songs without sound and 5,000 with it (50 GB): what they take and what comes out
 	$(BIN)/python tests/benchmarks/corpora.py
+
+bench-building: $(READY)  ## Build a corpus of 200,000 made-up tunes: seconds and memory
+	$(BIN)/python -m tests.benchmarks.building
 
 gpu: $(READY)  ## What is promised of GPUs, tried on this machine's: PASS or FAIL, docs/gpu.md
 	$(BIN)/python tests/gpu/run.py

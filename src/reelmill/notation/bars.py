@@ -11,16 +11,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
 from itertools import pairwise
 
-from reelmill.notation.header import split_tune
 from reelmill.notation.meter import Meter, parse_meter, parse_unit
 from reelmill.notation.rhythm import Stopwatch
-from reelmill.notation.tokens import Kind, Token, pieces, places
+from reelmill.notation.tokens import Kind, Token, read
 
 # Read once: the members of an enumeration are looked up slowly.
-_BAR, _ENDING, _NUMBER = Kind.BAR, Kind.ENDING, Kind.NUMBER
+_BAR, _ENDS_BAR = Kind.BAR, (Kind.BAR, Kind.ENDING, Kind.NUMBER)
 _SOUNDING = (Kind.NOTE, Kind.REST, Kind.CHORD_OPEN, Kind.CHORD_CLOSE)
 
 
@@ -33,11 +31,12 @@ class Bar:
     after_edge: bool
     before_edge: bool = False
     pieces: tuple[int, int] = (0, 0)  # its first one and the one after its last, of all of the body
+    missing: Fraction | int = field(init=False)  # whole notes; negative in a long bar, 0 in free meter
 
-    @cached_property
-    def missing(self) -> Fraction:
-        """Whole notes that lack to a full bar; negative in a long bar, 0 in free meter."""
-        return self.meter.bar - self.lasts if self.meter.bar is not None else Fraction(0)
+    def __post_init__(self) -> None:
+        full = self.meter.bar
+        # Most bars are full, and 0 is compared faster than a fraction.
+        self.missing = 0 if full is None or full == self.lasts else full - self.lasts
 
 
 @dataclass
@@ -47,15 +46,6 @@ class _Voice:
     edge: bool = True  # whether the bar being read follows an edge
     next_meter: Meter | None = None
     begin: int = 0  # the first piece of the bar being read
-
-    def take(self, token: Token, at: int) -> None:
-        kind = token.kind
-        if kind is _BAR:
-            self.end_bar(token.text not in ("|", ".|"), at)
-        elif kind is _ENDING or kind is _NUMBER:
-            self.end_bar(True, at)
-        else:
-            self.watch.take(token)
 
     def end_bar(self, edge: bool, at: int) -> None:
         lasted = self.watch.lasted
@@ -93,7 +83,7 @@ def bars_problem(abc: str) -> str:
     Else the reason: ``"bar 3 lasts 5/8 of 6/8"``, ``"no meter"``, ``"unknown meter"``, ``"no full bar"``.
     Bar 1 is the first after a pickup, counted as written. With ``M:none`` there is nothing to complain of.
     """
-    fields = dict(split_tune(abc)[0])
+    fields = dict(read(abc).fields)
     if not fields.get("M"):
         return "no meter"
     meter = parse_meter(fields["M"])
@@ -111,16 +101,17 @@ def wrong_bar(abc: str) -> tuple[int, int] | None:
 
     None if there is none.
     """
-    fields, body = split_tune(abc)
-    meter = parse_meter(dict(fields).get("M", ""))
+    tune = read(abc)
+    meter = parse_meter(dict(tune.fields).get("M", ""))
     if meter is None:
         return None
     wrong = next((bar for bars in read_bars(abc, meter) for bar, _ in _problems(bars)), None)
     if wrong is None:
         return None
-    bar = list(zip(pieces(body), places(body), strict=True))[slice(*wrong.pieces)]
+    every = [piece for line in tune.pieces for piece in line]
+    bar = list(zip(every, tune.places(), strict=True))[slice(*wrong.pieces)]
     sounding = [place for found, place in bar if isinstance(found, Token) and found.kind in _SOUNDING]
-    starts = _line_starts(abc, body)
+    starts = _line_starts(abc, tune.lines)
     (first, begin, _), (last, _, end) = sounding[0], sounding[-1]
     return starts[first] + begin, starts[last] + end
 
@@ -138,15 +129,19 @@ def _line_starts(abc: str, body: list[str]) -> list[int]:
 
 def read_bars(abc: str, meter: Meter) -> list[list[Bar]]:
     """The bars of each voice of the tune in ``abc``, in the order of the voices' first notes."""
-    fields, lines = split_tune(abc)
-    unit = parse_unit(dict(fields).get("L", "")) or meter.default_unit
+    tune = read(abc)
+    unit = parse_unit(dict(tune.fields).get("L", "")) or meter.default_unit
     voices: dict[str, _Voice] = {}
     current = _Voice(Stopwatch(unit, meter))
     at = 0
-    for line in lines:
-        for found in pieces([line]):
+    for line in tune.pieces:
+        for found in line:
             if isinstance(found, Token):
-                current.take(found, at)
+                kind = found.kind
+                if kind in _ENDS_BAR:
+                    current.end_bar(kind is not _BAR or found.text not in ("|", ".|"), at)
+                else:
+                    current.watch.take(found)
             elif found[0] == "V":
                 name = found[1].split(maxsplit=1)[0] if found[1].split() else ""
                 current = voices.setdefault(name, _Voice(Stopwatch(unit, meter)))

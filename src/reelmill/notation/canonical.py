@@ -64,12 +64,21 @@ _WRITTEN_OUT = "PUV"  # what these fields say stands in the body
 _TEMPO = re.compile(r"(?:(?:C|C?\d+/\d+|C\d*)(?: \d+/\d+)* ?= ?)?\d+(?:\.\d+)?")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 _QUOTED = re.compile(r'"[^"]*"?')
+# Read once: the members of an enumeration are looked up slowly.
 _SOUNDS = (Kind.NOTE, Kind.REST)
+_BEGIN_SOUND = (*_SOUNDS, Kind.CHORD_OPEN)
+_OPEN, _CLOSE = (Kind.CHORD_OPEN, Kind.GRACE_OPEN), (Kind.CHORD_CLOSE, Kind.GRACE_CLOSE)
+_BRACKETS = (*_OPEN, *_CLOSE)
+_REWRITTEN = (
+    Kind.BAR, Kind.QUOTED, Kind.DECORATION, Kind.INLINE, Kind.OLD_CHORD, Kind.STRAY, Kind.SPACER,
+    Kind.UNKNOWN,
+)  # fmt: skip
 _BETWEEN_SIGN_AND_SOUND = (Kind.SLUR_OPEN, Kind.TUPLET, Kind.QUOTED, Kind.DECORATION)
 _AFTER_SOUND = (*_SOUNDS, Kind.CHORD_CLOSE, Kind.SLUR_CLOSE, Kind.GRACE_CLOSE, Kind.QUOTED)
 
 _UNBALANCED = {"[": "unbalanced chord brackets", "{": "unbalanced grace note braces"}
 _SPACES = re.compile(" +")
+_SPACE = Token(Kind.SPACE, " ")
 _BREAKS = "$!*"  # strays that break lines
 
 
@@ -162,6 +171,7 @@ def _body(head: Iterable[tuple[str, str]], lines: Sequence[str], asked: set[str]
     )
     body: list[list[Token]] = []
     notes = length = strays = 0
+    note, stray = Kind.NOTE, Kind.STRAY
     for line in _joined(lines, kept):
         found = body_field(line)
         if found:
@@ -170,12 +180,10 @@ def _body(head: Iterable[tuple[str, str]], lines: Sequence[str], asked: set[str]
         else:
             tokens = tokenize(typewritten(line))
             music = _music(_with_meanings(tokens, symbols) if symbols else tokens, kept)
-            notes += sum(token.kind is Kind.NOTE for token in music)
+            notes += len([token for token in music if token.kind is note])
             length += len(line)
-            strays += sum(
-                token.kind is Kind.STRAY and token.text not in symbols and token.text not in _BREAKS
-                for token in tokens
-            )
+            odd = [token.text for token in tokens if token.kind is stray]
+            strays += len([text for text in odd if text not in symbols and text not in _BREAKS])
             body.append(music)
     if strays > 10 and strays > length / 10:
         raise NotATune("prose among the music")
@@ -185,7 +193,7 @@ def _body(head: Iterable[tuple[str, str]], lines: Sequence[str], asked: set[str]
 
 
 def _texts(body: Iterable[Iterable[Token]]) -> list[str]:
-    texts = (_SPACES.sub(" ", "".join(token.text for token in line)).strip() for line in body)
+    texts = (_SPACES.sub(" ", "".join([token.text for token in line])).strip() for line in body)
     return [text for text in texts if text]
 
 
@@ -203,42 +211,50 @@ def _with_meanings(tokens: Iterable[Token], symbols: Mapping[str, str]) -> Itera
 def _music(tokens: Iterable[Token], fields: set[str]) -> list[Token]:
     """The tokens of a line that stay, in canonical form."""
     music: list[Token] = []
+    signs = False
     last = Kind.STRAY  # the last kind that stays, spaces and ties apart
     ending_may_follow = False
     inside = ""  # the brackets that are open
     note, bar, number, space = Kind.NOTE, Kind.BAR, Kind.NUMBER, Kind.SPACE
+    broken, tie, sign, quoted = Kind.BROKEN, Kind.TIE, Kind.SIGN, Kind.QUOTED
     for token in tokens:
-        if token.kind is note:  # most are, and they stay as they are wherever they stand
+        kind = token.kind
+        if kind is note:  # most are, and they stay as they are wherever they stand
             music.append(token)
             last, ending_may_follow = note, False
             continue
-        inside = _bracket(inside, last, token)
-        if token.kind is number:
+        if kind is space:
+            if token.text.strip("`") and not inside.endswith("["):
+                music.append(_SPACE)
+            continue
+        if inside or kind in _BRACKETS:
+            inside = _bracket(inside, last, token)
+        if kind is number:
             if not ending_may_follow or last is not bar:
                 continue
             while music[-1].kind is space:
                 music.pop()
-        misplaced = token.kind is Kind.BROKEN and last not in _AFTER_SOUND
-        if misplaced or (token.kind is space and inside.endswith("[")):
+        if kind is broken and last not in _AFTER_SOUND:
             continue
-        for piece in _rewritten(token, fields):
+        for piece in _rewritten(token, fields) if kind in _REWRITTEN else (token,):
             music.append(piece)
-            last = last if piece.kind in (Kind.SPACE, Kind.TIE) else piece.kind
-        if token.kind not in (Kind.SPACE, Kind.QUOTED):
-            ending_may_follow = token.kind is bar
+            last = last if piece.kind is tie else piece.kind
+        signs = signs or kind is sign
+        if kind is not quoted:
+            ending_may_follow = kind is bar
     if inside:
         raise NotATune(_UNBALANCED[inside[-1]])
-    return _with_signs_in_place(music)
+    return _with_signs_in_place(music) if signs else music
 
 
 def _bracket(inside: str, last: Kind, token: Token) -> str:
     """The brackets that are open after ``token``: those before it were ``inside``, outermost first."""
-    if token.kind in (Kind.CHORD_OPEN, Kind.GRACE_OPEN):
+    if token.kind in _OPEN:
         opened = token.text[0]
         if inside and inside + opened != "{[":  # chords may stand among grace notes
             raise NotATune(_UNBALANCED[opened])
         return inside + opened
-    if token.kind in (Kind.CHORD_CLOSE, Kind.GRACE_CLOSE):
+    if token.kind in _CLOSE:
         opened = "[" if token.kind is Kind.CHORD_CLOSE else "{"
         if not inside.endswith(opened) or last in (Kind.CHORD_OPEN, Kind.GRACE_OPEN):
             raise NotATune(_UNBALANCED[opened])
@@ -249,10 +265,10 @@ def _bracket(inside: str, last: Kind, token: Token) -> str:
 
 
 def _rewritten(token: Token, fields: set[str]) -> list[Token]:
-    """What becomes of a token whose place is right: itself, another form, or nothing."""
+    """What becomes of a token of a kind that may change and whose place is right: this, or nothing."""
     kind, text = token.kind, token.text
-    if kind is Kind.SPACE:
-        return [Token(kind, " ")] if text.strip("`") else []
+    if kind is Kind.BAR:
+        return [] if text == "[|]" else [Token(kind, text.replace(":]", ":|")) if ":]" in text else token]
     if kind is Kind.QUOTED:
         chord = chord_symbol(text[1:-1])
         return [Token(kind, f'"{chord}"')] if chord else []
@@ -267,33 +283,30 @@ def _rewritten(token: Token, fields: set[str]) -> list[Token]:
         notes = tokenize(written)
         right = all(note.kind is Kind.NOTE for note in notes)
         return [Token(Kind.CHORD_OPEN, "["), *notes, Token(Kind.CHORD_CLOSE, f"]{length}")] if right else []
-    if kind is Kind.BAR:
-        return [] if text == "[|]" else [Token(kind, text.replace(":]", ":|"))]
     if kind is Kind.STRAY and text == '"':
         raise NotATune("unclosed quotation mark")
-    return [] if kind in (Kind.STRAY, Kind.SPACER, Kind.UNKNOWN) else [token]
+    return []  # a stray, a spacer, or what is unknown
 
 
 def _with_signs_in_place(music: Iterable[Token]) -> list[Token]:
     """With one-letter decorations right before the note they decorate; those that decorate none go."""
-    music = list(music)
-    if not any(token.kind is Kind.SIGN for token in music):
-        return music
     placed: list[Token] = []
     waiting: list[Token] = []
     while_grace: list[Token] = []
+    sign, grace_open, grace_close = Kind.SIGN, Kind.GRACE_OPEN, Kind.GRACE_CLOSE
     for token in music:
-        if token.kind is Kind.SIGN:
+        kind = token.kind
+        if kind is sign:
             waiting.append(token)
             continue
-        if token.kind is Kind.GRACE_OPEN:
+        if kind is grace_open:
             waiting, while_grace = [], waiting
-        elif token.kind is Kind.GRACE_CLOSE:
+        elif kind is grace_close:
             waiting, while_grace = while_grace, []
-        elif token.kind in (*_SOUNDS, Kind.CHORD_OPEN):
+        elif waiting and kind in _BEGIN_SOUND:
             placed += waiting
             waiting = []
-        elif token.kind not in _BETWEEN_SIGN_AND_SOUND:
+        elif waiting and kind not in _BETWEEN_SIGN_AND_SOUND:
             waiting = []
         placed.append(token)
     return placed

@@ -18,7 +18,7 @@ def split_lines(text: str) -> list[str]:
 
 def strip_comment(line: str) -> str:
     """``line`` without an ABC comment (from an unescaped ``%`` on) and without spaces at its end."""
-    return _COMMENT.split(line, maxsplit=1)[0].rstrip()
+    return (_COMMENT.split(line, maxsplit=1)[0] if "%" in line else line).rstrip()
 
 
 def field(line: str) -> tuple[str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 
 from reelmill.notation.pitches import melody
@@ -14,9 +15,10 @@ def interval_text(abc: str) -> str:
     Lengths, bar lines, repeats, grace notes and ornaments leave no trace, so a reel and its hornpipe may
     agree. Transposed copies have equal texts; near-copies share long runs.
     """
-    return "".join(_step(second - first) for first, second in pairwise(melody(abc)))
+    return "".join([_step(second - first) for first, second in pairwise(melody(abc))])
 
 
+@lru_cache(maxsize=512)
 def _step(semitones: int) -> str:
     if semitones == 0:
         return "."

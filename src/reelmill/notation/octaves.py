@@ -55,7 +55,8 @@ def written_octaves(
         if name == "V" and value.split():
             words = value.split()
             voices.setdefault(words[0], _Shift()).heed(sounding_words(words[1:]))
-    inline = [token.text for line in body for token in line if token.kind is Kind.INLINE]
+    kind = Kind.INLINE  # looked up once, slowly
+    inline = [token.text for line in body for token in line if token.kind is kind]
     if all(voice == _Shift() for voice in voices.values()) and not any(
         "=" in said for said in (key, *inline)
     ):

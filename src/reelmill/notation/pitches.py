@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
-from reelmill.notation.header import split_tune
 from reelmill.notation.keys import ALTERATIONS, NO_KEY, SEMITONES, Key, names_key, parse_key
-from reelmill.notation.tokens import Kind, note_parts, pieces
+from reelmill.notation.tokens import Kind, note_parts, read
 
 MIDDLE_C = 60  # MIDI
 # Read once: the members of an enumeration are looked up slowly.
@@ -58,19 +57,24 @@ def melody(abc: str) -> Iterator[int]:
 
     Of a chord the highest note counts, grace notes do not, and tied notes are one.
     """
-    fields, lines = split_tune(abc)
-    state = Accidentals(parse_key(dict(fields).get("K", "")) or NO_KEY)
+    tune = read(abc)
+    state = Accidentals(parse_key(dict(tune.fields).get("K", "")) or NO_KEY)
     in_chord, together = False, list[int]()
     in_grace = False
     previous, tied = None, False
-    for piece in pieces(lines):
+    for piece in [piece for line in tune.pieces for piece in line]:
         if isinstance(piece, tuple):
             name, value = piece
             if name == "K" and names_key(value):
                 state.key = parse_key(value) or state.key
             continue
         kind = piece.kind
-        if kind is _NOTE:
+        if kind is _NOTE and not in_chord and not in_grace:
+            pitch = state.pitch(piece.text)
+            if not (tied and pitch == previous):
+                yield pitch
+            previous, tied = pitch, False
+        elif kind is _NOTE:
             together.append(state.pitch(piece.text))
         elif kind is _BAR:
             state.new_bar()
@@ -84,11 +88,11 @@ def melody(abc: str) -> Iterator[int]:
             tied = True
         elif kind is _REST:
             previous = None
-        if kind is _CHORD_CLOSE:
+        elif kind is _CHORD_CLOSE:
             in_chord = False
-        if together and not in_grace and not in_chord and kind in (_CHORD_CLOSE, _NOTE):
-            pitch = max(together)
-            if not (tied and pitch == previous):
-                yield pitch
-            previous, tied = pitch, False
-            together = []
+            if together and not in_grace:
+                pitch = max(together)
+                if not (tied and pitch == previous):
+                    yield pitch
+                previous, tied = pitch, False
+                together = []

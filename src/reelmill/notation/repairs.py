@@ -6,13 +6,14 @@ All functions take and return the lines of a body as lists of tokens.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from itertools import count, pairwise
 
 from reelmill.notation.tokens import Kind, Token, note_parts
 
 Lines = list[list[Token]]
 _OPENS = re.compile(r"\|+:{2,8}")
 _CLOSES = re.compile(r":{2,8}\|+\]?")
+_REPEATS_AND_ENDINGS = (Kind.BAR, Kind.ENDING, Kind.NUMBER)
 
 
 def without_false_ties(lines: Lines) -> Lines:
@@ -23,11 +24,11 @@ def without_false_ties(lines: Lines) -> Lines:
     """
     if not _has(lines, Kind.TIE):
         return lines
-    false: set[int] = set()  # the identities of tokens
-    waiting: list[Token] = []  # ties since the last sound
-    last = ""  # place of the last note, empty if it was none
+    false: set[int] = set()  # places among all tokens
+    waiting: list[int] = []  # those of ties since the last sound
+    last = ""  # place on the staff of the last note, empty if it was none
     bracket, after_grace = "", False
-    for token in _in_order(lines):
+    for at, token in enumerate(_in_order(lines)):
         kind = token.kind
         if kind is Kind.GRACE_CLOSE:
             bracket, after_grace = "", True
@@ -35,21 +36,22 @@ def without_false_ties(lines: Lines) -> Lines:
         if bracket == "{":
             continue
         if kind is Kind.TIE and after_grace:
-            false.add(id(token))
+            false.add(at)
             continue
         after_grace = False
         if kind is Kind.CHORD_OPEN or kind is Kind.GRACE_OPEN:
             bracket = token.text[0]
         elif kind is Kind.TIE:
-            waiting.append(token)
+            waiting.append(at)
         elif kind is Kind.CHORD_CLOSE or kind is Kind.OVERLAY or _changes_voice(token):
             last, waiting, bracket = "", [], ""
         elif (kind is Kind.NOTE or kind is Kind.REST) and not bracket:
-            place = "".join(note_parts(token.text)[1:3]) if kind is Kind.NOTE else "rest"
-            if last and place != last:
-                false.update(map(id, waiting))
-            last, waiting = place, []
-    return [[token for token in line if id(token) not in false] for line in lines]
+            staff = "".join(note_parts(token.text)[1:3]) if kind is Kind.NOTE else "rest"
+            if last and staff != last:
+                false.update(waiting)
+            last, waiting = staff, []
+    place = count()
+    return [[token for token in line if next(place) not in false] for line in lines]
 
 
 def with_plain_repeats(lines: Lines) -> Lines:
@@ -60,7 +62,8 @@ def with_plain_repeats(lines: Lines) -> Lines:
     between them, players repeat once, and so it stays.
     """
     lines = [_with_joined_bar_lines(line) for line in lines]
-    if not any(token.kind is Kind.BAR and "::" in token.text for token in _in_order(lines)):
+    bar = Kind.BAR
+    if not any("::" in text for text in [token.text for token in _in_order(lines) if token.kind is bar]):
         return lines
     plain: Lines = []
     section: list[Token] | None = None  # since the sign that opened it
@@ -75,7 +78,7 @@ def with_plain_repeats(lines: Lines) -> Lines:
             elif closes:
                 written.append(Token(Kind.BAR, ":|"))
                 for _ in range(min(times, closes) - 1 if section else 0):
-                    written += [*map(_copy, section or ()), Token(Kind.BAR, "|")]
+                    written += [*(section or ()), Token(Kind.BAR, "|")]
                 section = None
             else:
                 written.append(token)
@@ -92,9 +95,13 @@ def with_plain_repeats(lines: Lines) -> Lines:
 def _with_joined_bar_lines(line: list[Token]) -> list[Token]:
     """``line`` with bar lines as one between which nothing is left."""
     joined: list[Token] = []
+    bar = Kind.BAR
+    bars = [place for place, token in enumerate(line) if token.kind is bar]
+    if all(second - first > 1 for first, second in pairwise(bars)):
+        return line
     for token in line:
-        if token.kind is Kind.BAR and joined and joined[-1].kind is Kind.BAR:
-            token = Token(Kind.BAR, joined.pop().text + token.text)
+        if token.kind is bar and joined and joined[-1].kind is bar:
+            token = Token(bar, joined.pop().text + token.text)
         joined.append(token)
     return joined
 
@@ -109,10 +116,6 @@ def _ends_section(token: Token) -> bool:
     return token.kind in (Kind.ENDING, Kind.NUMBER, Kind.INLINE)
 
 
-def _copy(token: Token) -> Token:
-    return Token(token.kind, token.text)
-
-
 def with_opened_repeats(lines: Lines) -> Lines:
     """``lines`` with ``|:`` where a part with a first ending begins after ``:|`` and none opens its repeat.
 
@@ -120,24 +123,25 @@ def with_opened_repeats(lines: Lines) -> Lines:
     """
     if not _has(lines, Kind.ENDING, Kind.NUMBER):
         return lines
-    unopened: set[int] = set()  # the identities of the first tokens of such parts
+    unopened: set[int] = set()  # the places among all tokens of the first ones of such parts
     closed = False  # whether the last repeat sign was a ``:|``
-    start: Token | None = None  # the first token of the part after it
-    for token in _in_order(lines):
+    start: int | None = None  # the place of the first token of the part after it
+    for at, token in enumerate(_in_order(lines)):
         if token.kind is Kind.BAR and ":" in token.text:
             closed = token.text[0] == ":" and token.text[-1] != ":"
             start = None
         elif token.kind is Kind.ENDING or token.kind is Kind.NUMBER:
-            if start and token.text.lstrip("[")[0] == "1":
-                unopened.add(id(start))
+            if start is not None and token.text.lstrip("[")[0] == "1":
+                unopened.add(start)
             closed, start = False, None
         elif _changes_voice(token):
             closed, start = False, None
-        elif closed and not start and token.kind not in (Kind.BAR, Kind.SPACE, Kind.INLINE):
-            start = token
-    opening = Token(Kind.BAR, "|:")
+        elif closed and start is None and token.kind not in (Kind.BAR, Kind.SPACE, Kind.INLINE):
+            start = at
+    opening, place = Token(Kind.BAR, "|:"), count()
     return [
-        [new for old in line for new in ([opening, old] if id(old) in unopened else [old])] for line in lines
+        [new for old in line for new in ([opening, old] if next(place) in unopened else [old])]
+        for line in lines
     ]
 
 
@@ -146,28 +150,31 @@ def with_closed_repeats(lines: Lines) -> Lines:
 
     They play that part once, so a ``::`` there is a ``:|``. Where there are voices, nothing changes.
     """
-    plain: dict[int, Token] = {}  # by the identities of tokens
-    for token in (token for line in reversed(lines) for token in reversed(line)):
+    plain: dict[int, Token] = {}  # by places among all tokens
+    tokens = _in_order(lines)
+    marks = [(at, token) for at, token in enumerate(tokens) if token.kind in _REPEATS_AND_ENDINGS]
+    for at, token in reversed(marks):
         if token.kind is Kind.ENDING or token.kind is Kind.NUMBER:
             break
         if token.kind is Kind.BAR and ":" in token.text:
             closes = token.text[0] == ":"
             if token.text[-1] == ":":
-                plain[id(token)] = Token(Kind.BAR, ":|" if closes else "|")
+                plain[at] = Token(Kind.BAR, ":|" if closes else "|")
             if closes or token.text[-1] != ":":
                 break
-    if not plain or any(map(_changes_voice, _in_order(lines))):
+    if not plain or any(map(_changes_voice, tokens)):
         return lines
-    return [[plain.get(id(token), token) for token in line] for line in lines]
+    place = count()
+    return [[plain.get(next(place), token) for token in line] for line in lines]
 
 
 def _has(lines: Lines, *kinds: Kind) -> bool:
-    return any(token.kind in kinds for line in lines for token in line)
+    return bool([token for line in lines for token in line if token.kind in kinds])
 
 
 def _changes_voice(token: Token) -> bool:
     return token.kind is Kind.INLINE and token.text.lstrip("[").startswith("V:")
 
 
-def _in_order(lines: Lines) -> Iterable[Token]:
-    return (token for line in lines for token in line)
+def _in_order(lines: Lines) -> list[Token]:
+    return [token for line in lines for token in line]

@@ -23,6 +23,7 @@ class Stopwatch:
     def __init__(self, unit: Fraction, meter: Meter) -> None:
         self.meter = meter
         self._unit = unit
+        self._whole: dict[Fraction | int, Fraction] = {}  # whole notes that so many units last
         self.restart()
 
     def restart(self) -> None:
@@ -48,13 +49,16 @@ class Stopwatch:
         self._before += self._units * self._unit
         self._units = self._previous = self._previous_written = 0
         self._unit = unit
+        self._whole = {}
 
     @property
     def lasted(self) -> Fraction:
         """Whole notes that the tokens since ``restart`` last; of overlaid voices, the longest."""
         if not self._units and not self._before:
             return self._longest
-        lasted = self._units * self._unit
+        lasted = self._whole.get(self._units)
+        if lasted is None:
+            lasted = self._whole[self._units] = self._units * self._unit
         if self._before:
             lasted += self._before
         return max(self._longest, lasted) if self._longest else lasted
@@ -67,11 +71,14 @@ class Stopwatch:
         if kind is _NOTE or kind is _REST:
             if self._grace:
                 return
-            length = self._written_length(token)
-            if not self._within_chord:
+            length = _note_length(token.text) if kind is _NOTE else self._rest_length(token.text)
+            if self._within_chord:
+                self._chord = self._chord or length  # a chord lasts as long as its first note
+            elif self._tuplet_left or self._broken:
                 self._sound(length)
-            elif not self._chord:  # a chord lasts as long as its first note
-                self._chord = length
+            else:
+                self._units += length
+                self._previous = self._previous_written = length
         elif kind is _CHORD_OPEN:
             self._within_chord, self._chord = True, 0
         elif kind is _CHORD_CLOSE:
@@ -91,12 +98,10 @@ class Stopwatch:
             self.restart()
             self._longest = longest
 
-    def _written_length(self, token: Token) -> Fraction | int:
-        if token.kind is _NOTE:
-            return _note_length(token.text)
-        if token.text[0] in "ZX":  # whole bars of rest: however many, they count as one right bar
+    def _rest_length(self, text: str) -> Fraction | int:
+        if text[0] in "ZX":  # whole bars of rest: however many, they count as one right bar
             return (self.meter.bar or 0) / self._unit
-        return length_factor(token.text[1:])
+        return length_factor(text[1:])
 
     def _sound(self, written: Fraction | int) -> None:
         length = written

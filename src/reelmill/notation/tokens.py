@@ -1,19 +1,20 @@
-"""A line of ABC music as tokens, ABC 2.1 section 4.
+"""A line of ABC music as tokens, ABC 2.1 section 4; a tune as lines of them.
 
 ``tokenize`` reads any text in linear time and loses nothing: the tokens' texts joined are the line. What has
-no meaning where it stands becomes a ``STRAY`` token of one character.
+no meaning where it stands becomes a ``STRAY`` token of one character. ``read`` gives a whole tune so, and who
+asks for one tune after another, as all checks of a tune do, has it read once.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
-from reelmill.notation.header import body_field
+from reelmill.notation.header import body_field, split_tune
 from reelmill.notation.symbols import PLUS_NAMES
 
 
@@ -82,63 +83,88 @@ _TOKEN = re.compile(
 _NOTE = re.compile(r"(\^\^|__|\^|_|=|)([A-Ga-g])([,']*)(.*)", re.DOTALL)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of a line of music."""
+    """A piece of a line of music. One token may stand in many places."""
 
     kind: Kind
     text: str
 
 
-_LONGEST_KEPT = 1000  # characters of a line
+Piece = Token | tuple[str, str]
+"""A token of music, or (name, value) of a field, inline or not."""
+
+_MEAN_OTHERWISE = (Kind.INLINE, Kind.NUMBER)
+_LONGEST_KEPT = 1000  # characters of a line, whose tokens are kept for others like them
 _KINDS: dict[str | None, Kind] = {kind.value: kind for kind in Kind}
+_TEXTS = re.compile(re.sub(r"\(\?P<\w+>", "(?:", _TOKEN.pattern), _TOKEN.flags)
 
 
 def tokenize(line: str) -> list[Token]:
     """The tokens of a line of music (no newlines needed; they would count as space)."""
-    return [Token(_KINDS[match.lastgroup], match[0]) for match in _TOKEN.finditer(line)]
+    return list(map(_token if len(line) <= _LONGEST_KEPT else _new_token, _TEXTS.findall(line)))
 
 
-def read_tokens(line: str) -> Sequence[Token]:
-    """The tokens of a line, for those who change none: who reads one line after another reads it once."""
-    return _tokens(line) if len(line) <= _LONGEST_KEPT else tokenize(line)
+def _new_token(text: str) -> Token:
+    match = _TOKEN.fullmatch(text)  # its kind follows from the text alone: no two groups match the same
+    assert match is not None
+    return Token(_KINDS[match.lastgroup], text)
 
 
-@lru_cache(maxsize=256)
-def _tokens(line: str) -> tuple[Token, ...]:
-    return tuple(tokenize(line))
+_token = lru_cache(maxsize=1 << 14)(_new_token)
 
 
-def pieces(lines: Iterable[str]) -> Iterator[Token | tuple[str, str]]:
-    """Tokens of music, and (name, value) of fields, inline or not, in the order of the body ``lines``."""
+@dataclass(frozen=True)
+class Reading:
+    """A tune that has been read: its header ``fields`` in order, the ``lines`` of its body, and their tokens,
+    none for a line that is a field.
+    """
+
+    fields: list[tuple[str, str]]
+    lines: list[str]
+    tokens: list[list[Token]]
+
+    @cached_property
+    def pieces(self) -> list[list[Piece]]:
+        """What each line of the body means, without numbers that mean nothing where they stand."""
+        return [
+            [field] if (field := body_field(line)) else _meanings(tokens)
+            for line, tokens in zip(self.lines, self.tokens, strict=True)
+        ]
+
+    def places(self) -> Iterator[tuple[int, int, int]]:
+        """Where each of ``pieces`` stands: its line, where it begins in it and where it ends."""
+        for number, (line, tokens) in enumerate(zip(self.lines, self.tokens, strict=True)):
+            if body_field(line):
+                yield number, 0, len(line)
+            else:
+                yield from ((number, begin, end) for _, begin, end in _pieces(tokens))
+
+
+@lru_cache(maxsize=4)
+def read(abc: str) -> Reading:
+    """The one tune in ``abc``; what is read is kept for the next who asks, so change nothing in it."""
+    fields, lines = split_tune(abc)
+    return Reading(fields, lines, [[] if body_field(line) else tokenize(line) for line in lines])
+
+
+def _meanings(tokens: list[Token]) -> list[Piece]:
+    plain = not [token for token in tokens if token.kind in _MEAN_OTHERWISE]
+    return [*tokens] if plain else [piece for piece, _, _ in _pieces(tokens)]
+
+
+def _pieces(tokens: list[Token]) -> Iterator[tuple[Piece, int, int]]:
+    """The pieces of a line of music, and where each begins and ends."""
     inline, number, bar = Kind.INLINE, Kind.NUMBER, Kind.BAR
-    for line in lines:
-        found = body_field(line)
-        if found:
-            yield found
-            continue
-        last = inline
-        for token in read_tokens(line):
-            kind = token.kind
-            if kind is inline:
-                yield token.text[1], token.text[3:-1].strip()
-            elif kind is not number or last is bar:
-                yield token
-            last = kind
-
-
-def places(lines: Iterable[str]) -> Iterator[tuple[int, int, int]]:
-    """Where each of ``pieces(lines)`` stands: its line, where it begins in it and where it ends."""
-    for number, line in enumerate(lines):
-        if body_field(line):
-            yield number, 0, len(line)
-            continue
-        last, end = Kind.INLINE, 0
-        for token in read_tokens(line):
-            begin, end = end, end + len(token.text)
-            if token.kind is not Kind.NUMBER or last is Kind.BAR:
-                yield number, begin, end
-            last = token.kind
+    last, end = inline, 0
+    for token in tokens:
+        kind, text = token.kind, token.text
+        begin, end = end, end + len(text)
+        if kind is inline:
+            yield (text[1], text[3:-1].strip()), begin, end
+        elif kind is not number or last is bar:
+            yield token, begin, end
+        last = kind
 
 
 @lru_cache(maxsize=1 << 14)

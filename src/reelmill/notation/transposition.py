@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from reelmill.notation.canonical import NotATune
-from reelmill.notation.header import body_field, split_tune
+from reelmill.notation.header import body_field
 from reelmill.notation.keys import (
     ACCIDENTALS,
     ALTERATIONS,
@@ -18,7 +18,7 @@ from reelmill.notation.keys import (
     parse_key,
 )
 from reelmill.notation.pitches import MIDDLE_C, octave
-from reelmill.notation.tokens import Kind, Token, note_parts, tokenize
+from reelmill.notation.tokens import Kind, Reading, Token, note_parts, read
 
 _CHORD_ACCIDENTALS = {"": 0, "#": 1, "b": -1}
 _ROOTS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
@@ -34,13 +34,13 @@ def transpose(abc: str, semitones: int) -> str:
     Raises NotATune if there is no known key, if a note would need a triple accidental however the key is
     spelled, or if it leaves the 128 MIDI pitches.
     """
-    fields, lines = split_tune(abc)
-    if not fields or fields[-1][0] != "K":
+    tune = read(abc)
+    if not tune.fields or tune.fields[-1][0] != "K":
         raise NotATune("no K field")
     try:
-        moved = list(_moved(fields, lines, semitones, spelling=0))
+        moved = list(_moved(tune, semitones, spelling=0))
     except _TripleAccidental:
-        moved = list(_moved(fields, lines, semitones, spelling=1))
+        moved = list(_moved(tune, semitones, spelling=1))
     return "\n".join(moved) + "\n"
 
 
@@ -63,16 +63,14 @@ class _Shift:
         return step, self.new.signature[LETTERS[step % 7]] + relative
 
 
-def _moved(
-    fields: Iterable[tuple[str, str]], lines: Iterable[str], semitones: int, spelling: int
-) -> Iterator[str]:
+def _moved(tune: Reading, semitones: int, spelling: int) -> Iterator[str]:
     shift = None
-    for name, value in fields:
+    for name, value in tune.fields:
         if name == "K":
             shift = _shift(value, semitones, spelling)
             value = shift.new.text
         yield f"{name}:{value}"
-    for line in lines:
+    for line, tokens in zip(tune.lines, tune.tokens, strict=True):
         found = body_field(line)
         if found and found[0] == "K" and names_key(found[1]):
             shift = _shift(found[1], semitones, spelling)
@@ -81,7 +79,7 @@ def _moved(
             yield line
         else:
             moved = []
-            for token in tokenize(line):
+            for token in tokens:
                 if token.kind is Kind.INLINE and token.text[1] == "K" and names_key(token.text[3:-1]):
                     shift = _shift(token.text[3:-1], semitones, spelling)
                     moved.append(f"[K:{shift.new.text}]")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from reelmill.notation.header import body_field, field, split_lines, split_tune
+from reelmill.notation.header import body_field, field, split_lines
 from reelmill.notation.keys import parse_key
 from reelmill.notation.meter import parse_meter, parse_unit
-from reelmill.notation.tokens import Kind, read_tokens
+from reelmill.notation.tokens import Kind, read
 
 _BEGUN_NUMBER = re.compile(r"(?:X(?::\s*\d*)?)?")
 
@@ -25,22 +25,20 @@ def headers_problem(abc: str) -> str:
         return "an X field without a number"
     if not all(line.strip() for line in lines[:-1]):
         return "a blank line within"
-    fields, body = split_tune(abc)
-    names = [name for name, _ in fields]
+    tune = read(abc)
+    names = [name for name, _ in tune.fields]
     if "K" not in names:
         return "no K field"
-    if names.count("X") > 1 or any((body_field(line) or " ")[0] == "X" for line in body):
+    if names.count("X") > 1 or any((body_field(line) or " ")[0] == "X" for line in tune.lines):
         return "a second X field"
-    values = dict(fields)
+    values = dict(tune.fields)
     if parse_key(values["K"]) is None:
         return "unknown key"
     if values.get("M") and parse_meter(values["M"]) is None:
         return "malformed meter"
     if values.get("L") and parse_unit(values["L"]) is None:
         return "malformed unit note length"
-    if not any(
-        token.kind is Kind.NOTE for line in body if not body_field(line) for token in read_tokens(line)
-    ):
+    if not any(token.kind is Kind.NOTE for line in tune.tokens for token in line):
         return "no notes"
     return ""
 
