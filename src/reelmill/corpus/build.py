@@ -31,6 +31,7 @@ import pyarrow.parquet
 from filelock import FileLock
 
 import reelmill.corpus
+import reelmill.music
 import reelmill.notation
 from reelmill import durable
 from reelmill.cache import cache_directory
@@ -236,7 +237,7 @@ def _fingerprint(settings: CorpusSettings, sources: list[Source]) -> str:
 def _code() -> str:
     """SHA-256 of the code that decides what a tune is and where it goes."""
     total = hashlib.sha256()
-    for room in (reelmill.corpus, reelmill.notation):
+    for room in (reelmill.corpus, reelmill.music, reelmill.notation):
         for file in sorted(Path(room.__path__[0]).glob("*.py")):
             total.update(file.read_bytes())
     return total.hexdigest()

@@ -74,7 +74,8 @@ def track(directory: Path, overrides: Sequence[str] = ()) -> Path | None:
 
 def _totals(songs: Songs) -> dict[str, float | int | str]:
     attempts = songs.attempts
-    rates = {f"passed_{tier}": attempts[tier] / attempts["made"] for tier in TIERS if attempts["made"]}
+    made = attempts["made"]
+    rates = {f"passed_{tier}": attempts[tier] / made for tier in TIERS if made and tier in attempts}
     return {
         "made": songs.made,
         "with_audio": songs.sounding,

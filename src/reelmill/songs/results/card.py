@@ -12,6 +12,7 @@ import yaml
 from reelmill.audio.settings import AudioSettings
 from reelmill.corpus.provenance import corpora, soundfont_text
 from reelmill.songs.store.plan import Plan
+from reelmill.songs.store.song import TIERS
 
 GITIGNORE = """\
 # What belongs to where the songs were made and not to them; the hub leaves it out of uploads, as git does.
@@ -84,10 +85,10 @@ def _about(name: str, plan: Plan, summary: dict[str, Any]) -> list[str]:
             f"| Sound | {seconds['total'] / 3600:,.1f} hours, {seconds['mean']:.1f} s a song |",
             f"| Format | {sound.format.upper()}, {sound.sample_rate} Hz, {sound.channels} × 16 bits |",
         ]
-    for tier in ("headers", "midi", "bars"):
+    for tier in TIERS:
         if tier in summary["pass_rate"]:
-            tunes = summary.get("training_tunes")
-            beside = f" (training tunes: {tunes['pass_rate'][tier]:.1%})" if tunes else ""
+            tunes = (summary.get("training_tunes") or {}).get("pass_rate", {})
+            beside = f" (training tunes: {tunes[tier]:.1%})" if tier in tunes else ""
             lines.append(f"| Attempts that pass `{tier}` | {summary['pass_rate'][tier]:.1%}{beside} |")
     sampling = plan.sampling
     lines += [
