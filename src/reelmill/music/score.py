@@ -76,6 +76,14 @@ def read_score(abc: str) -> Score:
     return score
 
 
+def read_any(text: str) -> Score:
+    """``read_score`` of what a model has written, which may be no tune at all: then one without bars."""
+    try:
+        return read_score(text)
+    except (ValueError, ArithmeticError, LookupError, RecursionError):
+        return Score(NO_KEY, None)
+
+
 class _Reader:
     """Reads one line after another into ``score``."""
 

@@ -11,6 +11,7 @@ import yaml
 
 from reelmill.audio.settings import AudioSettings
 from reelmill.corpus.provenance import corpora, soundfont_text
+from reelmill.songs.results.analysis import music_table
 from reelmill.songs.store.plan import Plan
 from reelmill.songs.store.song import TIERS
 
@@ -96,7 +97,19 @@ def _about(name: str, plan: Plan, summary: dict[str, Any]) -> list[str]:
         f"top-p {sampling.top_p:g}, min-p {sampling.min_p:g}, {sampling.precision}, seed {plan.seed} |",
         f"| Model | `{plan.model[:16]}`, in `model/` |",
     ]
-    return [*lines, "", *_reading(name, plan), *_licence(plan, summary)]
+    return [*lines, "", *_music(summary["music"]), *_reading(name, plan), *_licence(plan, summary)]
+
+
+def _music(music: dict[str, Any]) -> list[str]:
+    headings, rows = music_table(music)
+    return [
+        "## The music",
+        "",
+        f"| | {' | '.join(headings)} |",
+        f"|---|{'---|' * len(headings)}",
+        *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows),
+        "",
+    ]
 
 
 def _licence(plan: Plan, summary: dict[str, Any]) -> list[str]:
