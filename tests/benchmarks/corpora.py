@@ -24,6 +24,8 @@ from memory import watched
 from table import Row, row, table
 from trained import trained
 
+from reelmill.songs.store.song import TIERS
+
 _REELMILL = [sys.executable, "-m", "reelmill.cli"]
 
 
@@ -43,10 +45,7 @@ def corpus(model: Path, directory: Path, songs: int, sound: bool) -> list[Row]:
         row("… wall time", seconds, "s"),
         row("… ids without a song", summary["failed"]["count"], ""),
         row("… attempts", summary["attempts"]["made"], ""),
-        *(
-            row(f"… of attempts pass {tier}", 100 * summary["pass_rate"][tier], "%")
-            for tier in ("headers", "midi", "bars")
-        ),
+        *(row(f"… of attempts pass {tier}", 100 * summary["pass_rate"][tier], "%") for tier in TIERS),
         row("… peak memory", peak / 1e6, "MB"),
         row("… tars", size / 1e6, "MB"),
         row("… collect", collecting, "s"),

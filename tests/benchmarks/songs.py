@@ -35,6 +35,7 @@ from trained import RUN, trained
 from reelmill.songs.make.reference import read_tunes
 from reelmill.songs.store.manifest import Kind
 from reelmill.songs.store.plan import read_plan
+from reelmill.songs.store.song import TIERS
 from reelmill.songs.store.totals import count_half
 
 PLANNED = 1_000_000
@@ -171,9 +172,7 @@ def rows(model: Path | None = None, minutes: float = 10.0) -> list[Row]:
     model = model or trained()
     processors = sorted(os.sched_getaffinity(0))
     whole = make(model, minutes)
-    passed = {
-        tier: whole.attempts.get(tier, 0) / whole.attempts["made"] for tier in ("headers", "midi", "bars")
-    }
+    passed = {tier: whole.attempts.get(tier, 0) / whole.attempts["made"] for tier in TIERS}
     kind = f"44.1 kHz stereo WAV, {whole.seconds / 60:.1f} minutes, {len(processors)} processors"
     found = [
         {

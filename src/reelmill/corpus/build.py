@@ -8,6 +8,7 @@ one that counts. Building again makes another version, in which every tune that 
       tunes/                  a Dataset (text, source, cluster, index): training, validation, test tunes
       assignment.parquet      identity of each body ever assigned, and its side
       statistics.json  manifest.json
+      music.parquet           melodies and figures of the tunes, once songs have been compared with them
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import pyarrow.parquet
 from filelock import FileLock
 
 import reelmill.corpus
+import reelmill.music
 import reelmill.notation
 from reelmill import durable
 from reelmill.cache import cache_directory
@@ -52,12 +54,13 @@ class BuiltCorpus:
     """``tunes`` has the splits train, validation and test with the columns text, source, cluster and index.
 
     ``cluster`` is the same for near-duplicates; ``index`` is the place among all kept tunes in the order of
-    the sources. ``directory`` is where it lies.
+    the sources. ``directory`` is where it lies, ``version`` where this version of it does.
     """
 
     tunes: datasets.DatasetDict
     statistics: dict[str, Any]
     directory: Path
+    version: Path
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def _load(directory: Path, mark: str) -> BuiltCorpus | None:
     except DamagedError as error:
         raise DamagedError(f"{error}; remove {directory} to build the corpus anew") from None
     statistics = durable.read_json(version / "statistics.json")
-    return BuiltCorpus(_load_tunes(version / "tunes", statistics["tunes"]), statistics, directory)
+    return BuiltCorpus(_load_tunes(version / "tunes", statistics["tunes"]), statistics, directory, version)
 
 
 def _current(directory: Path) -> dict[str, Any] | None:
@@ -236,7 +239,7 @@ def _fingerprint(settings: CorpusSettings, sources: list[Source]) -> str:
 def _code() -> str:
     """SHA-256 of the code that decides what a tune is and where it goes."""
     total = hashlib.sha256()
-    for room in (reelmill.corpus, reelmill.notation):
+    for room in (reelmill.corpus, reelmill.music, reelmill.notation):
         for file in sorted(Path(room.__path__[0]).glob("*.py")):
             total.update(file.read_bytes())
     return total.hexdigest()

@@ -11,6 +11,7 @@ import numpy as np
 from reelmill.corpus.duplicates import BANDS, MELODY_SHINGLE, SHINGLE, band_keys
 from reelmill.corpus.settings import CorpusSettings
 from reelmill.corpus.split import identity
+from reelmill.music.form import form_problem
 from reelmill.notation.bars import bars_problem
 from reelmill.notation.canonical import NotATune, canonical
 from reelmill.notation.header import header
@@ -32,6 +33,7 @@ FEATURES = datasets.Features(
         "intervals_bands": datasets.List(datasets.Value("int64"), length=BANDS),
         "headers": datasets.Value("bool"),
         "bars": datasets.Value("bool"),
+        "form": datasets.Value("bool"),
         "meter": datasets.Value("string"),
         "key": datasets.Value("string"),
         "rhythm": datasets.Value("string"),
@@ -90,6 +92,7 @@ def _examine_tune(raw: str, fields: tuple[str, ...], max_length: int) -> dict[st
         "intervals_bands": _bands(intervals, MELODY_SHINGLE),
         "headers": bool(text) and not headers_problem(text),
         "bars": bool(text) and not bars_problem(text),
+        "form": bool(text) and not form_problem(text),
         "meter": head.get("M", ""),
         "key": head.get("K", ""),
         "rhythm": head.get("R", ""),

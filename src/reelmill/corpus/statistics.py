@@ -43,7 +43,7 @@ def summarize(examined: datasets.Dataset, parts: Division) -> dict[str, Any]:
         "largest_cluster": int(sizes.max()),
         "near_duplicates": int(sizes[sizes > 1].sum()),
         "pass_rates": {
-            tier: round(float(column(examined, tier)[rows].mean()), 6) for tier in ("headers", "bars")
+            tier: round(float(column(examined, tier)[rows].mean()), 6) for tier in ("headers", "bars", "form")
         },
         **{
             f"{name}s": dict(Counter(column(examined, name)[rows].tolist()).most_common())

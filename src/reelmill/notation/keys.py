@@ -61,6 +61,13 @@ class Key:
             _FIFTHS[self.tonic[0]] + 7 * (self.tonic.count("#") - self.tonic.count("b")) + _MODES[self.mode]
         )
 
+    @property
+    def tonic_class(self) -> int | None:
+        """The pitch class of the tonic, 0 for C; None where the key has none."""
+        if self.tonic in ("none", "HP"):
+            return None
+        return (SEMITONES[self.tonic[0]] + self.tonic.count("#") - self.tonic.count("b")) % 12
+
     @cached_property
     def signature(self) -> Mapping[str, int]:
         """The alteration of each letter C to B, in semitones."""

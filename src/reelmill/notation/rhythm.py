@@ -18,7 +18,10 @@ _IN_THE_TIME_OF = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}  # the q of (p; for 5, 7 and 9 
 
 
 class Stopwatch:
-    """Adds up what the tokens between two bar lines last. ``meter`` may be set at any time."""
+    """Adds up what the tokens between two bar lines last. ``meter`` may be set at any time.
+
+    ``lengths`` has the length of each note, rest and chord of the bar, in unit note lengths.
+    """
 
     def __init__(self, unit: Fraction, meter: Meter) -> None:
         self.meter = meter
@@ -28,6 +31,7 @@ class Stopwatch:
 
     def restart(self) -> None:
         """Begin a new bar."""
+        self.lengths: list[Fraction | int] = []
         self._longest = _ZERO  # whole notes, of the voices overlaid so far
         self._before: Fraction | int = 0  # whole notes, before the unit note length changed
         # From here on in unit note lengths.
@@ -47,6 +51,7 @@ class Stopwatch:
     @unit.setter
     def unit(self, unit: Fraction) -> None:
         self._before += self._units * self._unit
+        self.lengths = [length * self._unit / unit for length in self.lengths]
         self._units = self._previous = self._previous_written = 0
         self._unit = unit
         self._whole = {}
@@ -112,8 +117,11 @@ class Stopwatch:
             shorter = Fraction(1, 2 ** len(self._broken))
             first, second = (2 - shorter, shorter) if self._broken[0] == ">" else (shorter, 2 - shorter)
             self._units += self._previous * (first - 1)
+            if self.lengths:
+                self.lengths[-1] = self._previous * first
             length = length * second
         self._units += length
+        self.lengths.append(length)
         self._previous, self._previous_written, self._broken = length, written, ""
 
     def _start_tuplet(self, text: str) -> None:

@@ -199,7 +199,8 @@ def _tier_rates(songs: Songs) -> list[tuple[str, float, float | None]]:
     """(tier, share of attempts that passed it, share of training tunes that do)."""
     attempts = songs.attempts
     tunes = (read_tunes(songs.directory) or {}).get("pass_rate", {})
-    return [(tier, attempts[tier] / attempts["made"], tunes.get(tier)) for tier in TIERS if attempts["made"]]
+    made = attempts["made"]
+    return [(tier, attempts[tier] / made, tunes.get(tier)) for tier in TIERS if made and tier in attempts]
 
 
 def _training_metrics(songs: Songs) -> list[Plot]:
@@ -253,7 +254,7 @@ def _song_card(song: Song) -> Any:
             abc=_split(facts["abc"], wrong),
             problem=problem,
             midi=song.midi,
-            tiers=[(tier, bool(facts[tier])) for tier in TIERS],
+            tiers=[(tier, bool(facts[tier])) for tier in TIERS if tier in facts],
             clip=made,
             silence=silence,
             engraving=engrave(facts["abc"], wrong[0] if wrong else None),

@@ -8,15 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from reelmill import config as configuration
+from reelmill import durable
 from reelmill.errors import IncompleteError, RequestError
-from reelmill.layout import CONFIG, is_songs
+from reelmill.layout import CONFIG, METRICS, is_songs
 from reelmill.report.page import SAMPLE
 from reelmill.report.results import result, write_results
 from reelmill.report.songs import Songs, read_songs
+from reelmill.songs.results.collect import SUMMARY
 from reelmill.songs.results.publishing import parameters, tracking_settings
 from reelmill.songs.results.throughput import Figures
 from reelmill.songs.store.song import TIERS
 from reelmill.tracking.comet import Publisher, delivered, drop_media, may_be_online, tracks
+from reelmill.tracking.metrics import MetricsLog
 from reelmill.tracking.settings import TrackingSettings
 
 _log = logging.getLogger(__name__)
@@ -26,10 +29,12 @@ def publish_songs(directory: Path, settings: TrackingSettings) -> Path | None:
     """Publish a songs directory as an experiment of its own; the offline archive if one was made.
 
     Delivers what the workers could not while they made the songs. Writes ``directory``/results.csv and brings
-    metrics.jsonl up to date. Called again, when there are more songs, it is the same experiment.
+    metrics.jsonl up to date, with the musical figures of songs that are collected. Called again, when there
+    are more songs, it is the same experiment.
     """
     try:
         Figures(directory).update()
+        _log_music(directory)
     except (OSError, RequestError) as error:  # the songs are whole all the same
         _log.warning("%s is not up to date: %s", directory / "metrics.jsonl", error)
     songs = read_songs(directory)
@@ -70,9 +75,29 @@ def track(directory: Path, overrides: Sequence[str] = ()) -> Path | None:
     return archive
 
 
+def _log_music(directory: Path) -> None:
+    """Append the musical figures of summary.json to metrics.jsonl, once for each state of the songs."""
+    if not (directory / SUMMARY).is_file():
+        return
+    music = durable.read_json(directory / SUMMARY).get("music", {})
+    values = {
+        f"{prefix}{name}": value
+        for prefix, population in (("", "songs"), ("training_", "training"))
+        for part in ("means", "nearest", "divergences")
+        for name, value in (music.get(population, {}).get(part) or {}).items()
+        if isinstance(value, int | float)
+    }
+    log = MetricsLog(directory / METRICS)
+    step = max((record["step"] for record in log.read()), default=0)
+    if values:
+        log.append(step, kind="music", of="songs", **values)
+    log.close()
+
+
 def _totals(songs: Songs) -> dict[str, float | int | str]:
     attempts = songs.attempts
-    rates = {f"passed_{tier}": attempts[tier] / attempts["made"] for tier in TIERS if attempts["made"]}
+    made = attempts["made"]
+    rates = {f"passed_{tier}": attempts[tier] / made for tier in TIERS if made and tier in attempts}
     return {
         "made": songs.made,
         "with_audio": songs.sounding,

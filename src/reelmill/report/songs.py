@@ -56,7 +56,10 @@ class Songs:
     @property
     def attempts(self) -> Counter[str]:
         """Attempts made and how many passed each tier."""
-        return sum((Counter(manifest.attempts) for manifest in self.shards["text"].values()), Counter())
+        attempts: Counter[str] = Counter()
+        for manifest in self.shards["text"].values():
+            attempts.update(manifest.attempts)
+        return attempts
 
     def failures(self, kind: Kind) -> Counter[str]:
         """How many ids failed for which reason; for audio, of the ids that have a text."""

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from reelmill.settings import COMPUTE, STRICT
 
-EDITION = "4"
+EDITION = "5"
 """Raised whenever an attempt becomes another text, or is validated otherwise, than in the edition before."""
 
 

@@ -224,7 +224,7 @@ def test_songs_of_another_edition_are_not_added_to_but_stay_valid(songs: Path) -
     assert render_directory(songs, progress=False).complete
     assert verify(songs).intact and plan_path(songs).read_bytes() == before
     (songs / "text" / "shard-000001.json").unlink()
-    with pytest.raises(RequestError, match=r"sampling is None in the plan and '4' here.*by another edition"):
+    with pytest.raises(RequestError, match=r"sampling is None in the plan and '5' here.*by another edition"):
         generate(songs, progress=False)
 
 

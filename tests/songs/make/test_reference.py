@@ -20,7 +20,7 @@ SHORT_BAR = GOOD.replace("ABcA dcBA", "ABcA dcB")
 def test_each_tier_is_a_rate_of_its_own() -> None:
     measured = measure_tunes([GOOD, GOOD, SHORT_BAR, "X:1\nK:G\n"])
     assert measured["tunes"] == 4
-    assert measured["pass_rate"] == {"headers": 0.75, "midi": 0.75, "bars": 0.5}
+    assert measured["pass_rate"] == {"headers": 0.75, "midi": 0.75, "bars": 0.5, "form": 0.0}
     assert measured["characters"] == pytest.approx((2 * len(GOOD) + len(SHORT_BAR) + 8) / 4, abs=0.5)
     assert measured["seconds"] > 5
 

@@ -11,20 +11,22 @@ from reelmill.songs.make.validate import EMPTY_MIDI, REQUIREMENTS, validate
 from reelmill.songs.store.song import to_json
 
 GOOD = "X:1\nT:Reel\nR:reel\nM:4/4\nL:1/8\nK:G\n|:GABG d2BG|ABcA dcBA|GABG d2BG|dcBA G4:|\n"
+FORM = "|:g4 d4|g4 d4|e4 B4|G8:|\n"
 KEYS = [
     "id", "abc", "attempts", "characters", "notes", "midi_seconds", "tempo_bpm",
-    "headers", "midi", "bars", "title", "rhythm", "meter", "key",
+    "headers", "midi", "bars", "form", "title", "rhythm", "meter", "key",
 ]  # fmt: skip
 
 
 def test_a_good_tune_passes_everything() -> None:
     judgement = validate(GOOD, True, 200)
-    assert [judgement.reason(require) for require in REQUIREMENTS] == ["", "", "", ""]
+    assert [judgement.reason(require) for require in REQUIREMENTS] == ["", "", "", "", "one section"]
+    assert not validate(GOOD + FORM, True, 200).reason("form")
     facts = json.loads(to_json(judgement.facts(7, 2)))
     assert list(facts) == KEYS
     assert facts == {
         "id": 7, "abc": GOOD, "attempts": 2, "characters": len(GOOD), "notes": 54, "midi_seconds": 16.0,
-        "tempo_bpm": 120.0, "headers": True, "midi": True, "bars": True,
+        "tempo_bpm": 120.0, "headers": True, "midi": True, "bars": True, "form": False,
         "title": "Reel", "rhythm": "reel", "meter": "4/4", "key": "G",
     }  # fmt: skip
 
@@ -36,6 +38,8 @@ def test_a_good_tune_passes_everything() -> None:
         (GOOD.replace("X:1\n", ""), True, "headers"),
         ("X:1\nT:Short\nM:4/4\nL:1/8\nK:G\nGABG d2BG|\n", True, "midi"),
         (GOOD.replace("ABcA dcBA|", "ABcA dcB|", 1), True, "bars"),
+        (GOOD, True, "form"),
+        (GOOD + FORM.replace(":|", "|g8:|"), True, "form"),
     ],
 )
 def test_a_requirement_includes_the_tiers_before_it(abc: str, ended: bool, fails: str) -> None:

@@ -1,4 +1,4 @@
-"""Validation of one attempt: the sampled text is brought through the three tiers, each by itself.
+"""Validation of one attempt: the sampled text is brought through the four tiers, each by itself.
 
 The result is a function of the text and the table of tempos, never of time: whoever validates it, wherever,
 decides alike.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reelmill.audio.midi import Midi, abc_to_midi, midi_problem
+from reelmill.music.form import form_problem
 from reelmill.notation.bars import bars_problem
 from reelmill.notation.header import header
 from reelmill.notation.validity import headers_problem
@@ -30,6 +31,7 @@ class Validated:
     headers: str
     midi: str
     bars: str
+    form: str
     encoding: str  # why the text cannot be a file; such a text is never a song
     data: bytes  # MIDI
     notes: int
@@ -59,6 +61,7 @@ class Validated:
             "headers": not self.headers,
             "midi": not self.midi,
             "bars": not self.bars,
+            "form": not self.form,
             "title": fields.get("T", ""),
             "rhythm": fields.get("R", ""),
             "meter": fields.get("M", ""),
@@ -79,6 +82,7 @@ def validate(abc: str, ended: bool, max_length: int, tempos: Mapping[str, str] |
         headers=_problem(headers_problem, abc) if ended else f"no end mark within {max_length} characters",
         midi=midi_problem(midi),
         bars=_problem(bars_problem, abc),
+        form=_problem(form_problem, abc),
         encoding=encoding,
         data=midi.data or EMPTY_MIDI,
         notes=midi.notes,

@@ -11,7 +11,9 @@ import yaml
 
 from reelmill.audio.settings import AudioSettings
 from reelmill.corpus.provenance import corpora, soundfont_text
+from reelmill.songs.results.analysis import music_table
 from reelmill.songs.store.plan import Plan
+from reelmill.songs.store.song import TIERS
 
 GITIGNORE = """\
 # What belongs to where the songs were made and not to them; the hub leaves it out of uploads, as git does.
@@ -84,10 +86,10 @@ def _about(name: str, plan: Plan, summary: dict[str, Any]) -> list[str]:
             f"| Sound | {seconds['total'] / 3600:,.1f} hours, {seconds['mean']:.1f} s a song |",
             f"| Format | {sound.format.upper()}, {sound.sample_rate} Hz, {sound.channels} × 16 bits |",
         ]
-    for tier in ("headers", "midi", "bars"):
+    for tier in TIERS:
         if tier in summary["pass_rate"]:
-            tunes = summary.get("training_tunes")
-            beside = f" (training tunes: {tunes['pass_rate'][tier]:.1%})" if tunes else ""
+            tunes = (summary.get("training_tunes") or {}).get("pass_rate", {})
+            beside = f" (training tunes: {tunes[tier]:.1%})" if tier in tunes else ""
             lines.append(f"| Attempts that pass `{tier}` | {summary['pass_rate'][tier]:.1%}{beside} |")
     sampling = plan.sampling
     lines += [
@@ -95,7 +97,19 @@ def _about(name: str, plan: Plan, summary: dict[str, Any]) -> list[str]:
         f"top-p {sampling.top_p:g}, min-p {sampling.min_p:g}, {sampling.precision}, seed {plan.seed} |",
         f"| Model | `{plan.model[:16]}`, in `model/` |",
     ]
-    return [*lines, "", *_reading(name, plan), *_licence(plan, summary)]
+    return [*lines, "", *_music(summary["music"]), *_reading(name, plan), *_licence(plan, summary)]
+
+
+def _music(music: dict[str, Any]) -> list[str]:
+    headings, rows = music_table(music)
+    return [
+        "## The music",
+        "",
+        f"| | {' | '.join(headings)} |",
+        f"|---|{'---|' * len(headings)}",
+        *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows),
+        "",
+    ]
 
 
 def _licence(plan: Plan, summary: dict[str, Any]) -> list[str]:

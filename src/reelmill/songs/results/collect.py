@@ -1,6 +1,7 @@
 """``reelmill collect``: index.parquet, summary.json and the dataset card, from finished shards.
 
-All of it is a function of what the directory holds, so collecting again changes nothing.
+All of it is a function of what the directory holds, and of the corpus if it is built on this machine: songs
+are compared with its tunes. So collecting again changes nothing.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,9 @@ import pyarrow.parquet as pq
 
 from reelmill import durable
 from reelmill.errors import DamagedError, IncompleteError
-from reelmill.layout import CONFIG, INDEX
-from reelmill.runs import run_config
-from reelmill.songs.make.reference import read_tunes
+from reelmill.layout import INDEX
+from reelmill.songs.make.reference import corpus_settings, read_tunes, training_music
+from reelmill.songs.results.analysis import MUSIC_COLUMNS, Together, analyse
 from reelmill.songs.results.card import GITIGNORE, dataset_card
 from reelmill.songs.results.summary import Summary
 from reelmill.songs.store.manifest import KINDS, Kind, check, tar_path
@@ -46,21 +48,26 @@ def collect(directory: Path, audio: bool = True) -> dict[str, Any]:
     sizes = _require_complete(directory, plan, kinds)
     schema = _schema(plan.audio)
     summary = Summary()
+    together = Together()
+    corpus = corpus_settings(directory, plan)
+    music = training_music(corpus) if corpus else None
+    read = partial(_rows, directory, plan)
     with (
-        durable.replacing(directory / INDEX) as partial,
-        pq.ParquetWriter(partial, schema, compression="zstd") as index,
+        durable.replacing(directory / INDEX) as path,
+        pq.ParquetWriter(path, schema, compression="zstd") as index,
     ):
-        for number in range(plan.shards):
-            rows = list(_rows(directory, plan, number))
-            for row in rows:
+        for shard in analyse(plan.shards, plan.songs, read, corpus, music):
+            together.add(shard)
+            for row in shard.rows:
                 summary.add(row)
-            if rows:
-                index.write_table(pa.Table.from_pylist(rows, schema))
+            if shard.rows:
+                index.write_table(pa.Table.from_pylist(shard.rows, schema))
     text, sound = count_half(directory, plan, "text"), count_half(directory, plan, "audio")
     facts = {
         **summary.to_json(plan, text, sound, sizes),
         "training_tunes": read_tunes(directory),
-        "corpus": _corpus(directory, plan),
+        "corpus": corpus.source if corpus else (read_tunes(directory) or {}).get("source"),
+        "music": together.to_json(music),
     }
     durable.write_json(directory / SUMMARY, facts)
     durable.write_text(directory / CARD, dataset_card(directory.resolve().name, plan, facts))
@@ -68,18 +75,15 @@ def collect(directory: Path, audio: bool = True) -> dict[str, Any]:
     return facts
 
 
-def _corpus(directory: Path, plan: Plan) -> str | list[str] | None:
-    """The source of the tunes that the model was trained on; None where neither songs nor run say it."""
-    tunes = read_tunes(directory) or {}
-    if "source" not in tunes and plan.run and (Path(plan.run) / CONFIG).is_file():
-        return run_config(Path(plan.run)).corpus.source
-    source: str | list[str] | None = tunes.get("source")
-    return source
-
-
 def _schema(audio: bool) -> pa.Schema:
     """The columns of the index; those of the sound are null for a song without."""
-    columns = {"id": "int64", "shard": "int32", **TABLE_COLUMNS, **(SOUND_COLUMNS if audio else {})}
+    columns = {
+        "id": "int64",
+        "shard": "int32",
+        **TABLE_COLUMNS,
+        **MUSIC_COLUMNS,
+        **(SOUND_COLUMNS if audio else {}),
+    }
     return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
 
 
@@ -107,14 +111,16 @@ def _require_complete(directory: Path, plan: Plan, kinds: tuple[Kind, ...]) -> d
     return {str(kind): size for kind, size in sizes.items()}
 
 
-def _rows(directory: Path, plan: Plan, number: int) -> Iterator[dict[str, Any]]:
+def _rows(directory: Path, plan: Plan, number: int) -> list[dict[str, Any]]:
     heard: dict[int, dict[str, Any]] = {}
     if plan.audio:
         for facts in _facts(tar_path(directory, "audio", number)):
             heard[facts["id"]] = {name: facts[name] for name in SOUND_COLUMNS}
     silence: dict[str, Any] = dict.fromkeys(SOUND_COLUMNS) if plan.audio else {}
-    for facts in _facts(tar_path(directory, "text", number)):
-        yield {**as_row(facts), "shard": number, **heard.get(facts["id"], silence)}
+    return [
+        {**as_row(facts), "shard": number, **heard.get(facts["id"], silence)}
+        for facts in _facts(tar_path(directory, "text", number))
+    ]
 
 
 def _facts(path: Path) -> Iterator[dict[str, Any]]:

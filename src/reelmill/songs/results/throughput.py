@@ -114,7 +114,9 @@ def figures(kind: Kind, manifest: Manifest) -> dict[str, float | int]:
         made = manifest.attempts.get("made", 0)
         values["attempts"] = made
         values |= {
-            f"passed_{tier}": round(manifest.attempts.get(tier, 0) / made, 6) for tier in TIERS if made
+            f"passed_{tier}": round(manifest.attempts[tier] / made, 6)
+            for tier in TIERS
+            if made and tier in manifest.attempts
         }
     return values | {f"{stage}_seconds": float(spent) for stage, spent in made_by.get("stages", {}).items()}
 

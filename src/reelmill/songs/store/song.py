@@ -13,7 +13,7 @@ from reelmill.songs.store.tar import Member
 if TYPE_CHECKING:
     from reelmill.songs.store.sound import Sound
 
-TIERS = ("headers", "midi", "bars")
+TIERS = ("headers", "midi", "bars", "form")
 """What an attempt can pass, each tier judged by itself."""
 
 TEXT_COLUMNS = {
@@ -27,6 +27,7 @@ TEXT_COLUMNS = {
     "headers": "bool",
     "midi": "bool",
     "bars": "bool",
+    "form": "bool",
     "title": "string",
     "rhythm": "string",
     "meter": "string",

@@ -77,15 +77,15 @@ class Outcome:
         if self.silent:
             lines.append(f"{len(self.silent)} songs have no sound: {_reasons(self.silent)}")
         if self.attempts.get("made"):
-            tiers = ("ended", "headers", "midi", "bars")
-            passed = ", ".join(f"{tier} {self.attempts[tier] / self.attempts['made']:.1%}" for tier in tiers)
-            lines.append(f"{self.attempts['made']} attempts: {passed}")
-        made = "nothing was missing"
+            made = self.attempts["made"]
+            passed = (f"{name} {count / made:.1%}" for name, count in self.attempts.items() if name != "made")
+            lines.append(f"{made} attempts: {', '.join(passed)}")
+        done = "nothing was missing"
         if self.made:
-            made = f"{_shards(len(self.made))} made in {self.seconds:.1f} s"
+            done = f"{_shards(len(self.made))} made in {self.seconds:.1f} s"
         if not self.made and not self.complete:
-            made = "no shard made"
-        lines.append(made + (f"; to come: {_shards(self.remaining)}" if self.remaining else ""))
+            done = "no shard made"
+        lines.append(done + (f"; to come: {_shards(self.remaining)}" if self.remaining else ""))
         lines += [f"not made: {fault}" for fault in self.faults]
         return "\n".join(lines)
 
