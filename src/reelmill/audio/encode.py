@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from scipy.signal import resample_poly
 
 from reelmill.audio.settings import AudioSettings
 
@@ -47,6 +46,8 @@ def listening_copy(samples: NDArray[np.int16] | NDArray[np.float32], rate: int) 
     if samples.dtype == np.int16:
         mono /= 32768
     if rate > _LISTENING_RATE:
+        from scipy.signal import resample_poly  # takes longer to import than all else that sound needs
+
         common = gcd(rate, _LISTENING_RATE)
         mono = resample_poly(mono, _LISTENING_RATE // common, rate // common).astype(np.float32)
         rate = _LISTENING_RATE
