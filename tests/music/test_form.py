@@ -60,6 +60,7 @@ def test_a_tune_without_meter_has_no_bars_to_count() -> None:
         (f"|:{EIGHT}:|:{EIGHT.replace('B', 'b')}:|", "AABB"),
         (f"{EIGHT}||{EIGHT.replace('B', 'b')}|]", "AB"),
         (f"|:{EIGHT}:|{EIGHT.replace('B', 'b')}|]", "AAB"),
+        (f"{EIGHT}||{EIGHT.replace(PHRASE, 'gfgd e4|c4 d4|e4 f4|', 1)}|]", "AB"),  # one close for both
         (f"{EIGHT}||{EIGHT}||{EIGHT.replace('B', 'b')}||{EIGHT.replace('DEFA', 'D2A2')}|]", "AABA"),
         (f"|:{EIGHT[:-8]}|1DEFA G4:|2DEFA G2||\n{EIGHT.replace('B', 'b')}|]", "AAB"),
     ],

@@ -14,6 +14,7 @@ from reelmill.audio.midi import abc_to_midi
 from reelmill.report.engraving import engrave
 from reelmill.report.page import SAMPLE, write_report
 from reelmill.report.songs import read_songs
+from reelmill.songs.results.collect import collect
 
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
@@ -194,4 +195,23 @@ def test_a_run_shows_its_curves(page: Page, tmp_path: Path) -> None:
     page.open(write_report(write_run(tmp_path / "run")))
     captions = page.evaluate("[...document.querySelectorAll('figcaption')].map(item => item.textContent)")
     assert captions == ["Bits per character", "Characters per second"]  # the learning rate is one line
+    assert page.errors == []
+
+
+def test_songs_that_are_collected_show_their_music(page: Page, tmp_path: Path) -> None:
+    songs = write_songs(tmp_path / "songs", 6, 3, audio=False)
+    collect(songs)
+    page.errors.clear()
+    page.open(write_report(songs), width=390)
+    heads = page.evaluate("[...document.querySelectorAll('.music tbody th')].map(item => item.textContent)")
+    assert "last note on the tonic" in heads and "sections of 4, 8 or 16 bars" in heads
+    labels = page.evaluate(
+        "[...document.querySelectorAll('figure svg')].map(svg => svg.getAttribute('aria-label'))"
+    )
+    assert any(label.startswith("Pitches: songs most often") for label in labels)
+    forms = page.evaluate(
+        "[...document.querySelectorAll('.form')].map(item => item.getAttribute('aria-label'))"
+    )
+    assert forms[0] == "Form: A of 4 bars, A of 4 bars" and len(forms) == 5
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.errors == []

@@ -223,7 +223,7 @@ class Population:
         means["common_bars"] = _ratio(common, bars)
         intervals = {str(step - _OCTAVE): int(count) for step, count in enumerate(self._intervals)}
         pitches = {str(step): int(count) for step, count in enumerate(self._pitch_classes)}
-        lengths = {str(length / TICKS): count for length, count in sorted(self._lengths.items())}
+        lengths = {f"{length / TICKS:.6g}": count for length, count in sorted(self._lengths.items())}
         return {
             "tunes": self.tunes,
             "means": means,

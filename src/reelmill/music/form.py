@@ -14,7 +14,7 @@ from fractions import Fraction
 from reelmill.music.score import Bar, Score, read_score
 
 _PHRASE = 4  # bars
-_ALIKE = Fraction(3, 4)  # of the bars of two sections are equal: one is a variation of the other
+_ALIKE = Fraction(3, 4)  # of the first half of two sections is equal: one is a variation of the other
 
 
 @dataclass
@@ -93,8 +93,8 @@ def whole_bars(bars: list[Bar]) -> Iterator[Bar]:
 
 
 def letters(sections: list[Section]) -> str:
-    """The form as letters, repeats written out: ``AABB``. A section most of whose bars are those of an
-    earlier one has its letter.
+    """The form as letters, repeats written out: ``AABB``. A section that begins as an earlier one of
+    its length has its letter.
     """
     seen: list[list[tuple[int, ...]]] = []
     form = ""
@@ -122,5 +122,7 @@ def _closes_repeat(sign: str) -> bool:
 
 
 def _alike(bars: list[tuple[int, ...]], others: list[tuple[int, ...]]) -> bool:
-    equal = sum(one == other for one, other in zip(bars, others, strict=False))
-    return equal >= _ALIKE * max(len(bars), len(others), 1)
+    """Whether two sections begin alike. Ends say nothing: second parts often close as first ones do."""
+    half = bars[: (len(bars) + 1) // 2]
+    equal = sum(one == other for one, other in zip(half, others, strict=False))
+    return len(bars) == len(others) and equal >= _ALIKE * len(half)

@@ -25,6 +25,7 @@ from reelmill.notation.bars import bars_problem, wrong_bar
 from reelmill.notation.header import header
 from reelmill.report.curves import training_numbers, training_plots
 from reelmill.report.engraving import Engraving, engrave
+from reelmill.report.music import Music, Neighbour, form_of, read_music
 from reelmill.report.plots import Plot, histogram
 from reelmill.report.results import Row, result
 from reelmill.report.songs import Song, Songs, read_songs
@@ -69,6 +70,9 @@ class Card:
     problem: str  # of that bar
     midi: bytes
     tiers: list[tuple[str, bool]]
+    form: list[tuple[str, int]]  # (letter, bars) of each section as it is heard
+    neighbour: Neighbour | None
+    neighbour_score: str  # SVG
     clip: Clip | None
     silence: str  # why there is no player
     engraving: Engraving
@@ -120,7 +124,9 @@ def _songs_content(directory: Path) -> dict[str, Any]:
             reason, count = failed.most_common(1)[0]
             raise IncompleteError(f"{directory}: no song of {songs.plan.songs} was made: {reason} ({count})")
         raise IncompleteError(f"{directory}: no finished song yet (reelmill generate {directory} goes on)")
-    cards = _cards(_song_card(song) for song in songs.sample(SAMPLE))
+    sample = list(songs.sample(SAMPLE))
+    music = read_music(directory, songs.plan, [song.facts["id"] for song in sample])
+    cards = _cards(_song_card(song, music.neighbours.get(song.facts["id"])) for song in sample)
     course = _training_metrics(songs)
     return {
         "kind": "Generated songs",
@@ -133,6 +139,7 @@ def _songs_content(directory: Path) -> dict[str, Any]:
         ],
         "damaged": songs.damaged,
         "cards": cards,
+        "music": music,
         "distributions": _histograms(songs),
         "distribution_songs": len(songs.facts),
         "about_cards": f"{len(cards)} songs, evenly spread over all {songs.made:,}.",
@@ -157,6 +164,7 @@ def _run_content(directory: Path) -> dict[str, Any]:
         "failures": [],
         "damaged": [],
         "cards": _cards([*map(_song_card, songs), *samples]),
+        "music": Music(),
         "about_cards": about,
         "distributions": [],
         "training": training_plots(records),
@@ -237,7 +245,7 @@ def _cards(sources: Iterable[Any]) -> list[Card]:
         return list(pool.map(lambda make: make(), list(sources)))
 
 
-def _song_card(song: Song) -> Any:
+def _song_card(song: Song, neighbour: Neighbour | None = None) -> Any:
     facts = song.facts
 
     def make() -> Card:
@@ -255,6 +263,9 @@ def _song_card(song: Song) -> Any:
             problem=problem,
             midi=song.midi,
             tiers=[(tier, bool(facts[tier])) for tier in TIERS if tier in facts],
+            form=form_of(facts["abc"]),
+            neighbour=neighbour,
+            neighbour_score=engrave(neighbour.abc).svg if neighbour and neighbour.abc else "",
             clip=made,
             silence=silence,
             engraving=engrave(facts["abc"], wrong[0] if wrong else None),
@@ -283,6 +294,9 @@ def _sample_card(name: str, abc: str, sound: bytes) -> Any:
             problem="",
             midi=b"",
             tiers=[],
+            form=form_of(abc),
+            neighbour=None,
+            neighbour_score="",
             clip=made,
             silence=silence,
             engraving=engrave(abc),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,33 @@ def histogram(title: str, values: Sequence[float], xlabel: str) -> Plot:
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
 
     told = f"{title} of {len(data)} songs: median {median:.4g}, from {low:.4g} to {data.max():.4g} ({xlabel})"
+    return Plot(title, _svg(title, told, draw))
+
+
+def bars(title: str, series: Mapping[str, Sequence[float]], names: Sequence[str], xlabel: str) -> Plot:
+    """Shares of the same ``names``, a bar each, of several populations side by side."""
+    width = 0.8 / len(series)
+    places = np.arange(len(names))
+
+    def draw(axes: Axes) -> None:
+        for number, ((label, shares), colour) in enumerate(zip(series.items(), _STANDINS, strict=False)):
+            left = places + (number - (len(series) - 1) / 2) * width
+            axes.bar(left, [100 * share for share in shares], width, color=colour, label=label)
+        axes.legend()
+        every = 1 + len(names) // 16
+        axes.set_xticks(places[::every], list(names)[::every])
+        if max(map(len, names)) > 4:
+            for text in axes.get_xticklabels():
+                text.set(rotation=40, horizontalalignment="right")
+        axes.xaxis.grid(visible=False)
+        axes.set_ylabel("%")
+        axes.set_xlabel(xlabel)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+
+    told = f"{title}: " + "; ".join(
+        f"{label} most often {names[int(np.argmax(shares))]} ({max(shares):.0%})"
+        for label, shares in series.items()
+    )
     return Plot(title, _svg(title, told, draw))
 
 
