@@ -56,7 +56,7 @@ def model() -> TrainedModel:
     """The lab's size, with random weights and songs of some 250 characters."""
     vocabulary = Vocabulary([chr(40 + index) for index in range(83)])
     settings = ModelSettings()
-    network = new_network(settings, vocabulary.size, seed=1)
+    network = new_network(settings, vocabulary, seed=1)
     with torch.no_grad():
         network.output.bias[END] = -1.2
     return TrainedModel(network.eval(), vocabulary, settings)

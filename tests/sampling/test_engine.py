@@ -33,7 +33,7 @@ VNNI = pytest.mark.skipif(
 def model(request: pytest.FixtureRequest) -> TrainedModel:
     settings = ModelSettings(embedding_size=24, hidden_size=96, layers=request.param)
     vocabulary = Vocabulary([chr(48 + index) for index in range(60)])
-    network = new_network(settings, vocabulary.size, seed=3)
+    network = new_network(settings, vocabulary, seed=3)
     with torch.no_grad():
         network.output.weight.mul_(20)  # a random model with opinions
         network.output.bias[END] = -1
@@ -71,7 +71,7 @@ def test_logits_have_the_same_bits_at_any_number_of_rows_and_threads(
     """Texts seldom show a rounding that differs; logits do."""
     settings = ModelSettings(embedding_size=32, hidden_size=hidden_size)
     vocabulary = Vocabulary([chr(48 + index) for index in range(75)])
-    model = TrainedModel(new_network(settings, vocabulary.size, seed=5).eval(), vocabulary, settings)
+    model = TrainedModel(new_network(settings, vocabulary, seed=5).eval(), vocabulary, settings)
     threads, seen = torch.get_num_threads(), set()
     try:
         for count, rows in ((1, 256), (2, 37), (3, 64), (7, 100), (4, 32)):
@@ -188,7 +188,7 @@ def test_all_tensors_of_a_stride_are_on_its_device(
 def test_more_characters_than_their_weights_can_be_summed_for_are_refused() -> None:
     vocabulary = Vocabulary([chr(0x10000 + index) for index in range(MOST_CHARACTERS)])
     settings = ModelSettings(embedding_size=1, hidden_size=1)
-    model = TrainedModel(new_network(settings, vocabulary.size, seed=3), vocabulary, settings)
+    model = TrainedModel(new_network(settings, vocabulary, seed=3), vocabulary, settings)
     with pytest.raises(RequestError, match=f"{vocabulary.size} characters: the most is {MOST_CHARACTERS}"):
         Engine(model, SETTINGS, seed=0)
 

@@ -51,7 +51,7 @@ def kernels(monkeypatch):
 def engine(precision, warp):
     settings = ModelSettings(embedding_size=8, hidden_size=32)
     vocabulary = Vocabulary([chr(48 + index) for index in range(60)])
-    model = TrainedModel(new_network(settings, vocabulary.size, seed=3).eval(), vocabulary, settings)
+    model = TrainedModel(new_network(settings, vocabulary, seed=3).eval(), vocabulary, settings)
     made = Engine(model, SamplingSettings(precision=precision, slots=64, **warp), seed=1)
     for song in range(100):
         made.submit(Attempt(song, prompt="0:A"[: song % 4]))

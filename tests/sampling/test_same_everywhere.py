@@ -38,7 +38,7 @@ def random_model() -> TrainedModel:
     """Two layers, their size no multiple of a vector, with songs of some 150 characters."""
     vocabulary = Vocabulary([chr(40 + index) for index in range(83)])
     settings = ModelSettings(embedding_size=40, hidden_size=100, layers=2)
-    network = new_network(settings, vocabulary.size, seed=1)
+    network = new_network(settings, vocabulary, seed=1)
     generator = np.random.default_rng(1)  # of integers: PyTorch's initial values depend on the processor
     with torch.no_grad():
         for parameter in network.parameters():
