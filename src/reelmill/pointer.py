@@ -1,8 +1,8 @@
 """What the character model has beside its LSTM: metrical positions, and a pointer into the tune so far.
 
 The pointer (pointer sentinel LSTM, Merity et al. 2016) attends over the characters read: the key of a place
-is what the network knew there, the value the character that followed. How near a place lies adds to its score,
-and, where the model has positions, whether it is the same place in the bar some bars ago.
+is what the network knew there, the value the character that followed. A place's score has a bias for how far
+back it lies, and, where the model has positions, one if it is the same place in the bar some bars ago.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, logsigmoid, one_hot
 
+from reelmill.corpus.vocabulary import START
 from reelmill.metrical.kernels.counting import ANCHOR
 from reelmill.metrical.reading import SIZES
 from reelmill.training.settings import ModelSettings
@@ -93,5 +94,8 @@ class Pointer(nn.Module):
         first = (now == 0)[:, None]  # there is nothing to copy yet
         copies = logsigmoid(gate).masked_fill(first, _NONE)
         speaks = logsigmoid(-gate).masked_fill(first, 0.0)
+        # The start mark stands in no tune: what is mixed is shared among the others.
+        never = torch.arange(logits.shape[-1], device=logits.device) == START
+        logits = logits.masked_fill(never, _NONE)
         mixed = torch.logaddexp(speaks + log_softmax(logits, -1), copies + copied.clamp_min(_SMALLEST).log())
         return mixed, tuple(each[-self.window :] for each in read)

@@ -29,13 +29,30 @@ VNNI = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one layer", "two layers"])
+KINDS = {
+    "one layer": {"layers": 1},
+    "two layers": {"layers": 2},
+    "positions": {"position": 8},
+    "a pointer": {"pointer": 12, "pointer_window": 40},
+    "both": {"layers": 2, "pointer": 16, "position": 8},
+}
+
+
+@pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS)
 def model(request: pytest.FixtureRequest) -> TrainedModel:
-    settings = ModelSettings(embedding_size=24, hidden_size=96, layers=request.param)
-    vocabulary = Vocabulary([chr(48 + index) for index in range(60)])
+    settings = ModelSettings(embedding_size=24, hidden_size=96, **request.param)
+    vocabulary = Vocabulary(["\n", *map(chr, range(48, 107))])  # digits, : < > [ and letters
     network = new_network(settings, vocabulary, seed=3)
     with torch.no_grad():
         network.output.weight.mul_(20)  # a random model with opinions
+        if network.pointer is not None:
+            network.pointer.gate.bias.fill_(0)
+            network.pointer.query.weight.mul_(40)
+            network.pointer.distance.copy_(torch.arange(settings.pointer_window) / 16 % 2)
+        if network.position is not None:
+            network.position.into.weight.mul_(3)
+        if network.pointer is not None and network.pointer.bars is not None:
+            network.pointer.bars.fill_(2)
         network.output.bias[END] = -1
     return TrainedModel(network.eval(), vocabulary, settings)
 
@@ -69,7 +86,7 @@ def test_logits_have_the_same_bits_at_any_number_of_rows_and_threads(
     precision: str, hidden_size: int
 ) -> None:
     """Texts seldom show a rounding that differs; logits do."""
-    settings = ModelSettings(embedding_size=32, hidden_size=hidden_size)
+    settings = ModelSettings(embedding_size=32, hidden_size=hidden_size, pointer=32, position=8)
     vocabulary = Vocabulary([chr(48 + index) for index in range(75)])
     model = TrainedModel(new_network(settings, vocabulary, seed=5).eval(), vocabulary, settings)
     threads, seen = torch.get_num_threads(), set()
@@ -77,11 +94,13 @@ def test_logits_have_the_same_bits_at_any_number_of_rows_and_threads(
         for count, rows in ((1, 256), (2, 37), (3, 64), (7, 100), (4, 32)):
             torch.set_num_threads(count)
             cell = SamplingCell(model, precision, torch.device("cpu"))
-            state = torch.zeros(2, 1, rows, cell.hidden_size)
+            state, past = torch.zeros(2, 1, rows, cell.hidden_size), cell.past(rows, 8)
             with torch.inference_mode():
                 for step in range(8):
                     characters = (torch.arange(rows) + step) % vocabulary.size
-                    logits = cell.step(characters, state[0], state[1])
+                    logits = cell.step(characters, state[0], state[1], past)
+                    past.text[:, step] = characters
+                    past.position.add_(1)
             seen.add(logits[:32].numpy().tobytes())
     finally:
         torch.set_num_threads(threads)

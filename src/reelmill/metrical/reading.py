@@ -40,27 +40,24 @@ class Reader:
         return torch.zeros(k.COUNTERS, rows, dtype=torch.int64, device=self._codes.device)
 
     def read(self, characters: Tensor, counters: Tensor) -> Tensor:
-        """Places, int64 [rows, time, 5], behind each of ``characters``, int64 [rows, time].
+        """Places, int64 [rows, time, 5], behind each of ``characters``, int64 [rows, time], on a CPU.
 
         A start mark begins a tune. ``counters`` go on in place.
         """
-        places = torch.empty(*characters.shape, k.PLACES, dtype=torch.int64, device=characters.device)
-        if characters.device.type == "cpu":
-            given, known, table = (
-                each.contiguous().numpy() for each in (characters, self._codes, self._table)
-            )
-            count(given, known, table, int(FIRST_OF_BODY), counters.numpy(), places.numpy())
-        else:
-            self.read_by_pytorch(characters, counters, places)
+        places = torch.empty(*characters.shape, k.PLACES, dtype=torch.int64)
+        given, known, table = (each.contiguous().numpy() for each in (characters, self._codes, self._table))
+        count(given, known, table, int(FIRST_OF_BODY), counters.numpy(), places.numpy())
         return places
 
-    def read_by_pytorch(self, characters: Tensor, counters: Tensor, places: Tensor) -> None:
+    def read_by_pytorch(self, characters: Tensor, counters: Tensor) -> Tensor:
         """The same on any device, one operation after the other."""
+        places = []
         for at in range(characters.shape[1]):
             code = self._codes[characters[:, at]].to(torch.int64)
             mode, action = self._table[counters[k.MODE], code].unbind(1)
             counters.copy_(_counted(mode, action, code - ord("0"), counters))
-            places[:, at].copy_(_place(counters))
+            places.append(_place(counters))
+        return torch.stack(places, dim=1)
 
 
 def _counted(mode: Tensor, action: Tensor, digit: Tensor, counters: Tensor) -> Tensor:
