@@ -27,7 +27,7 @@ SETTINGS = ModelSettings(embedding_size=8, hidden_size=16, layers=2)
 @pytest.fixture(scope="module")
 def model():
     vocabulary = Vocabulary.from_texts(TUNES)
-    return TrainedModel(new_network(SETTINGS, vocabulary.size, seed=1), vocabulary, SETTINGS)
+    return TrainedModel(new_network(SETTINGS, vocabulary, seed=1), vocabulary, SETTINGS)
 
 
 def bits_alone(model, tune):

@@ -137,7 +137,7 @@ def tunes_bits(network: CharLSTM, tunes: Sequence[Encoded]) -> float:
     for inputs, targets in _pieces(tunes):
         rows = len(inputs)
         if state is not None:
-            state = (state[0][:, :rows].contiguous(), state[1][:, :rows].contiguous())
+            state = tuple(part[:, :rows].contiguous() for part in state)
         logits, state = network(inputs.to(device), state)
         losses = cross_entropy(logits.flatten(0, 1), targets.to(device).flatten(), reduction="none")
         nats += losses.double().sum()

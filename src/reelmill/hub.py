@@ -113,6 +113,8 @@ def _card(repository: str, found: Checkpoint, config: Config, scores: dict[str, 
         "tags": ["music", "abc-notation", "symbolic-music", "lstm", "reelmill"],
     }
     model = config.model
+    beside = f", a pointer of {model.pointer}" if model.pointer else ""
+    beside += f", metrical positions of {model.position}" if model.position else ""
     lines = [
         "---",
         yaml.safe_dump(metadata, sort_keys=False).strip(),
@@ -124,7 +126,7 @@ def _card(repository: str, found: Checkpoint, config: Config, scores: dict[str, 
         "",
         "| | |",
         "|---|---|",
-        f"| Network | embedding {model.embedding_size}, {model.layers} × LSTM {model.hidden_size} |",
+        f"| Network | embedding {model.embedding_size}, {model.layers} × LSTM {model.hidden_size}{beside} |",
         f"| Trained | {found.step:,} of {config.training.steps:,} steps, seed {config.training.seed} |",
     ]
     if scores:

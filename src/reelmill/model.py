@@ -1,9 +1,14 @@
-"""The character model: embedding → LSTM layers → linear.
+"""The character model: embedding → LSTM layers → linear, on request with a pointer and metrical positions.
 
 Characters go in as indices, logits over the vocabulary come out. Dropout stands outside the LSTMs, one mask
 for each row of the global batch and each layer, the same at every time step (Gal & Ghahramani 2016; Merity,
 Keskar & Socher 2017). Masks are a function of (seed, step, row, layer), never of rank, device or a global
 generator, so a batch may be cut among processes in any way.
+
+With ``model.position`` an automaton (``metrical``) says of each character where in the bar and in the section
+the tune is then: embeddings of that are added to the character's, and stand beside the LSTM's output. With
+``model.pointer`` an attention over the tune so far says which character followed at a place like this, and a
+gate mixes that with the vocabulary's softmax (``pointer``).
 """
 
 from __future__ import annotations
@@ -25,11 +30,15 @@ from reelmill import durable
 from reelmill.config import parse
 from reelmill.corpus.vocabulary import Vocabulary
 from reelmill.errors import DamagedError, RequestError
+from reelmill.metrical.reading import Reader
+from reelmill.pointer import Pointer, Position
 from reelmill.randomness import keyed_bits
 from reelmill.training.settings import ModelSettings
 
-State = tuple[Tensor, Tensor]
-"""Hidden and cell state of all layers, each [layers, batch, hidden], float32."""
+State = tuple[Tensor, ...]
+"""Hidden and cell state of all layers, each [layers, batch, hidden], float32; then, where the model has them,
+the reader's counters, and what the pointer remembers. The batch is the second axis of each.
+"""
 
 WEIGHTS = "model.safetensors"
 SETTINGS = "model.json"
@@ -41,43 +50,69 @@ _DROPOUT_STREAM = 0x64726F70  # keeps these draws apart from others keyed by the
 class CharLSTM(nn.Module):
     """Next-character logits. ``layers`` are separate one-layer ``nn.LSTM``s, batch first."""
 
-    def __init__(self, settings: ModelSettings, vocabulary_size: int) -> None:
+    def __init__(self, settings: ModelSettings, vocabulary: Vocabulary) -> None:
         super().__init__()
         if settings.tie_embedding and settings.embedding_size != settings.hidden_size:
             raise RequestError(
                 f"model.tie_embedding needs model.embedding_size ({settings.embedding_size}) equal to "
                 f"model.hidden_size ({settings.hidden_size})"
             )
+        if settings.tie_embedding and settings.position:
+            raise RequestError("model.tie_embedding cannot be with model.position, which widens the output")
         self.settings = settings
-        self.embedding = nn.Embedding(vocabulary_size, settings.embedding_size)
+        self.reader = Reader(vocabulary, torch.device("cpu")) if settings.position else None
+        self.embedding = nn.Embedding(vocabulary.size, settings.embedding_size)
         sizes = [settings.embedding_size] + [settings.hidden_size] * settings.layers
         self.layers = nn.ModuleList(
             nn.LSTM(inputs, outputs, batch_first=True) for inputs, outputs in itertools.pairwise(sizes)
         )
-        self.output = nn.Linear(settings.hidden_size, vocabulary_size)
+        shown = settings.hidden_size + 2 * settings.position
+        self.output = nn.Linear(shown, vocabulary.size)
         if settings.tie_embedding:
             self.output.weight = self.embedding.weight
             nn.init.uniform_(
                 self.embedding.weight, -0.1, 0.1
             )  # Merity et al. 2017: unit variance is too much here
+        self.position = Position(settings) if settings.position else None
+        self.pointer = Pointer(settings, shown) if settings.pointer else None
 
     def forward(
-        self, characters: Tensor, state: State | None = None, masks: Sequence[Tensor] = ()
+        self,
+        characters: Tensor,
+        state: State | None = None,
+        masks: Sequence[Tensor] = (),
+        places: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Logits [batch, time, vocabulary] (float32) and the state after the last character.
 
         ``characters`` is int64 [batch, time]; ``state`` is zero if None. ``masks`` are those of
         ``dropout_masks``; without them nothing is dropped, whatever ``train()`` or ``eval()`` say.
+        ``places``, int64 [batch, time, 5], are what the reader says of ``characters``, of which it is asked
+        without them.
         """
-        hidden = _dropped(self.embedding(characters), masks, 0)
+        hidden, beside = self.embedding(characters), None
+        counters: tuple[Tensor, ...] = ()
+        if self.reader is not None and self.position is not None:
+            counters = (self.reader.begin(len(characters)) if state is None else state[2].clone(),)
+            if places is None:
+                places = self.reader.read(characters.cpu(), *counters).to(characters.device)
+            added, beside = self.position(places)
+            hidden = hidden + added
+        hidden = _dropped(hidden, masks, 0)
         states = []
         for index, lstm in enumerate(self.layers):
             before = None if state is None else (state[0][index : index + 1], state[1][index : index + 1])
             hidden, after = lstm(hidden, before)
             states.append(after)
             hidden = _dropped(hidden, masks, index + 1)
+        if beside is not None:
+            hidden = torch.cat([hidden, beside.to(hidden.dtype)], dim=-1)
+        logits, memory = self.output(hidden).float(), ()
+        if self.pointer is not None:
+            remembered = None if state is None else state[2 + len(counters) :]
+            logits, memory = self.pointer(hidden, logits, characters, places, remembered)
         hiddens, cells = zip(*states, strict=True)
-        return self.output(hidden).float(), (torch.cat(hiddens).float(), torch.cat(cells).float())
+        return logits, (torch.cat(hiddens).float(), torch.cat(cells).float(), *counters, *memory)
 
     def zero_state(self, batch: int) -> State:
         """The state before the first character of ``batch`` rows."""
@@ -127,11 +162,11 @@ def float32_as_written() -> Iterator[None]:
         cudnn.deterministic, cudnn.allow_tf32, products.allow_tf32 = before
 
 
-def new_network(settings: ModelSettings, vocabulary_size: int, seed: int) -> CharLSTM:
+def new_network(settings: ModelSettings, vocabulary: Vocabulary, seed: int) -> CharLSTM:
     """A network on the CPU with PyTorch's usual initial weights, a function of ``seed`` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return CharLSTM(settings, vocabulary_size)
+        return CharLSTM(settings, vocabulary)
 
 
 @dataclasses.dataclass
@@ -178,7 +213,7 @@ class TrainedModel:
     ) -> TrainedModel:
         """A model from its parts, ``weights`` being a safetensors file; raises like ``load``."""
         # Not on the meta device, where initial values import torch._dynamo: a second of every start.
-        network = new_network(settings, vocabulary.size, seed=0)
+        network = new_network(settings, vocabulary, seed=0)
         load_weights(network, weights, device)
         return cls(network.eval(), vocabulary, settings)
 

@@ -52,11 +52,11 @@ PLAIN_CHARACTERS = 1000
 WEIGHTS = 4 * 1024 * 1024  # of the recurrent product
 
 
-def model() -> TrainedModel:
-    """The lab's size, with random weights and songs of some 250 characters."""
+def model(**beside: int) -> TrainedModel:
+    """The lab's size, with random weights and songs of some 250 characters; ``beside`` are more settings."""
     vocabulary = Vocabulary([chr(40 + index) for index in range(83)])
-    settings = ModelSettings()
-    network = new_network(settings, vocabulary.size, seed=1)
+    settings = ModelSettings(**beside)
+    network = new_network(settings, vocabulary, seed=1)
     with torch.no_grad():
         network.output.bias[END] = -1.2
     return TrainedModel(network.eval(), vocabulary, settings)
@@ -130,10 +130,12 @@ def held_out_bits(run: Path, precision: Precision) -> float:
         line[: len(tune)] = torch.from_numpy(tune)
     lengths = torch.tensor([len(tune) for tune in tunes])
     hidden = torch.zeros(cell.layers, len(tunes), cell.hidden_size)
-    cells, bits = torch.zeros_like(hidden), 0.0
+    cells, bits, past = torch.zeros_like(hidden), 0.0, cell.past(len(tunes), text.shape[1])
     with torch.inference_mode():
         for time_step in range(text.shape[1] - 1):
-            logits = cell.step(text[:, time_step], hidden, cells)
+            logits = cell.step(text[:, time_step], hidden, cells, past)
+            past.text[:, time_step] = text[:, time_step + 1]
+            past.position.add_(1)
             surprise = -torch.log_softmax(logits, dim=1).gather(1, text[:, time_step + 1, None]).squeeze(1)
             bits += float(surprise[lengths > time_step + 1].double().sum()) / math.log(2)
     return bits / float((lengths - 1).sum())
@@ -155,9 +157,11 @@ def rows() -> list[Row]:
     one = model()
     faster = max(FLOATS, key=lambda precision: product_rate(FLOATS[precision]))
     engines = {precision: Busy(one, precision) for precision in (INT8, faster)}
+    form = Busy(model(pointer=128, position=32), INT8)
     measured = [
         {
             **{precision: engine.rate() for precision, engine in engines.items()},
+            "form": form.rate(),
             "plain": plain_rate(one),
             "limit": product_rate(FLOATS[faster]),
         }
@@ -176,6 +180,9 @@ def rows() -> list[Row]:
         found.append(row(name, middle[precision], unit, "the lab's loop", **goal))
         limit = f"{faster} product alone ({gigaflops:.0f} GFLOP/s)"
         found.append(row(name, middle[precision], unit, limit, **at_least(0.8, beside_limit)))
+    beside_int8 = at_least(0.8, [each["form"] / each[INT8] for each in measured])
+    name = "sampling, int8, pointer of 128 and positions"
+    found.append(row(name, middle["form"], "characters/CPU s", "the same without", **beside_int8))
     found.append(row("the lab's loop", middle["plain"], "characters/CPU s"))
     exact, low = held_out_bits(trained(), "float32"), held_out_bits(trained(), INT8)
     found.append(

@@ -114,7 +114,7 @@ def run(tmp_path: Path, settings: Config) -> Path:
 
 def trained(directory: Path, settings: Config, seed: int) -> Path:
     vocabulary = Vocabulary.from_texts([TUNES])
-    network = new_network(SHAPE, vocabulary.size, seed=seed)
+    network = new_network(SHAPE, vocabulary, seed=seed)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(0.5)

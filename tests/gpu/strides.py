@@ -34,7 +34,7 @@ def model(hidden: int) -> TrainedModel:
     """Random weights and songs of some 250 characters."""
     vocabulary = Vocabulary([chr(40 + index) for index in range(83)])
     settings = ModelSettings(hidden_size=hidden)
-    network = new_network(settings, vocabulary.size, seed=1)
+    network = new_network(settings, vocabulary, seed=1)
     with torch.no_grad():
         network.output.bias[END] = -1.2
     return TrainedModel(network.eval(), vocabulary, settings)

@@ -29,13 +29,30 @@ VNNI = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one layer", "two layers"])
+KINDS = {
+    "one layer": {"layers": 1},
+    "two layers": {"layers": 2},
+    "positions": {"position": 8},
+    "a pointer": {"pointer": 12, "pointer_window": 40},
+    "both": {"layers": 2, "pointer": 16, "position": 8},
+}
+
+
+@pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS)
 def model(request: pytest.FixtureRequest) -> TrainedModel:
-    settings = ModelSettings(embedding_size=24, hidden_size=96, layers=request.param)
-    vocabulary = Vocabulary([chr(48 + index) for index in range(60)])
-    network = new_network(settings, vocabulary.size, seed=3)
+    settings = ModelSettings(embedding_size=24, hidden_size=96, **request.param)
+    vocabulary = Vocabulary(["\n", *map(chr, range(48, 107))])  # digits, : < > [ and letters
+    network = new_network(settings, vocabulary, seed=3)
     with torch.no_grad():
         network.output.weight.mul_(20)  # a random model with opinions
+        if network.pointer is not None:
+            network.pointer.gate.bias.fill_(0)
+            network.pointer.query.weight.mul_(40)
+            network.pointer.distance.copy_(torch.arange(settings.pointer_window) / 16 % 2)
+        if network.position is not None:
+            network.position.into.weight.mul_(3)
+        if network.pointer is not None and network.pointer.bars is not None:
+            network.pointer.bars.fill_(2)
         network.output.bias[END] = -1
     return TrainedModel(network.eval(), vocabulary, settings)
 
@@ -69,19 +86,21 @@ def test_logits_have_the_same_bits_at_any_number_of_rows_and_threads(
     precision: str, hidden_size: int
 ) -> None:
     """Texts seldom show a rounding that differs; logits do."""
-    settings = ModelSettings(embedding_size=32, hidden_size=hidden_size)
+    settings = ModelSettings(embedding_size=32, hidden_size=hidden_size, pointer=32, position=8)
     vocabulary = Vocabulary([chr(48 + index) for index in range(75)])
-    model = TrainedModel(new_network(settings, vocabulary.size, seed=5).eval(), vocabulary, settings)
+    model = TrainedModel(new_network(settings, vocabulary, seed=5).eval(), vocabulary, settings)
     threads, seen = torch.get_num_threads(), set()
     try:
         for count, rows in ((1, 256), (2, 37), (3, 64), (7, 100), (4, 32)):
             torch.set_num_threads(count)
             cell = SamplingCell(model, precision, torch.device("cpu"))
-            state = torch.zeros(2, 1, rows, cell.hidden_size)
+            state, past = torch.zeros(2, 1, rows, cell.hidden_size), cell.past(rows, 8)
             with torch.inference_mode():
                 for step in range(8):
                     characters = (torch.arange(rows) + step) % vocabulary.size
-                    logits = cell.step(characters, state[0], state[1])
+                    logits = cell.step(characters, state[0], state[1], past)
+                    past.text[:, step] = characters
+                    past.position.add_(1)
             seen.add(logits[:32].numpy().tobytes())
     finally:
         torch.set_num_threads(threads)
@@ -188,7 +207,7 @@ def test_all_tensors_of_a_stride_are_on_its_device(
 def test_more_characters_than_their_weights_can_be_summed_for_are_refused() -> None:
     vocabulary = Vocabulary([chr(0x10000 + index) for index in range(MOST_CHARACTERS)])
     settings = ModelSettings(embedding_size=1, hidden_size=1)
-    model = TrainedModel(new_network(settings, vocabulary.size, seed=3), vocabulary, settings)
+    model = TrainedModel(new_network(settings, vocabulary, seed=3), vocabulary, settings)
     with pytest.raises(RequestError, match=f"{vocabulary.size} characters: the most is {MOST_CHARACTERS}"):
         Engine(model, SETTINGS, seed=0)
 
@@ -213,7 +232,9 @@ def test_songs_on_cuda_do_not_depend_on_slots(model: TrainedModel, precision: st
 def test_a_model_that_gives_no_numbers_is_said_to(
     model: TrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("output.weight", "output.bias", "layers.0.bias_ih_l0", "layers.0.weight_hh_l0"):
+    known = ("output.weight", "output.bias", "layers.0.bias_ih_l0", "layers.0.weight_hh_l0")
+    beside = ("pointer.key.weight", "pointer.distance", "position.parts.2.weight", "position.into.weight")
+    for name in [*known, *(name for name in beside if name in model.network.state_dict())]:
         broken = copy.deepcopy(model)
         with torch.no_grad():
             broken.network.get_parameter(name).view(-1)[5] = torch.nan

@@ -48,21 +48,25 @@ def kernels(monkeypatch):
     return made
 
 
-def engine(precision, warp):
-    settings = ModelSettings(embedding_size=8, hidden_size=32)
+def engine(precision, warp, **beside):
+    settings = ModelSettings(embedding_size=8, hidden_size=32, **beside)
     vocabulary = Vocabulary([chr(48 + index) for index in range(60)])
-    model = TrainedModel(new_network(settings, vocabulary.size, seed=3).eval(), vocabulary, settings)
+    model = TrainedModel(new_network(settings, vocabulary, seed=3).eval(), vocabulary, settings)
     made = Engine(model, SamplingSettings(precision=precision, slots=64, **warp), seed=1)
     for song in range(100):
         made.submit(Attempt(song, prompt="0:A"[: song % 4]))
     return made
 
 
-@pytest.mark.parametrize("warp", [{}, WARP])
+@pytest.mark.parametrize(
+    ("warp", "beside"), [({}, {}), (WARP, {}), ({}, {"pointer": 16, "position": 8, "pointer_window": 40})]
+)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
-def test_the_host_waits_only_for_what_the_stride_before_collected(kernels, precision, warp, monkeypatch):
+def test_the_host_waits_only_for_what_the_stride_before_collected(
+    kernels, precision, warp, beside, monkeypatch
+):
     """Two strides are under way when it first reads a value."""
-    sampling = engine(precision, warp)
+    sampling = engine(precision, warp, **beside)
     with no_waiting(pretend_to_pin(monkeypatch)), pytest.raises(NO_VALUE, match="meta") as waited:
         sampling.step()
     assert len(kernels) == 2, waited.getrepr(style="short")

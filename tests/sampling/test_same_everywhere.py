@@ -19,7 +19,7 @@ from reelmill.sampling.kernels import avx2
 from reelmill.sampling.settings import SamplingSettings
 from reelmill.training.settings import ModelSettings
 
-SONGS = 2000
+SONGS = 2000  # of each model
 WARPS = [{}, {"temperature": 0.8}, {"temperature": 1.1, "top_k": 9, "top_p": 0.9, "min_p": 0.02}]
 ATEN, ONEDNN = {"ATEN_CPU_CAPABILITY": "avx2"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}
 MKL = {"MKL_CBWR": "COMPATIBLE"}
@@ -34,17 +34,20 @@ PLACES = {
 SEEN = ("ATen without vectors", "ATen with AVX2", "MKL for any processor")  # in what ``library`` says
 
 
-def random_model() -> TrainedModel:
+def random_model(**beside: int) -> TrainedModel:
     """Two layers, their size no multiple of a vector, with songs of some 150 characters."""
-    vocabulary = Vocabulary([chr(40 + index) for index in range(83)])
-    settings = ModelSettings(embedding_size=40, hidden_size=100, layers=2)
-    network = new_network(settings, vocabulary.size, seed=1)
+    vocabulary = Vocabulary(["\n", *(chr(40 + index) for index in range(82))])
+    settings = ModelSettings(embedding_size=40, hidden_size=100, layers=2, **beside)
+    network = new_network(settings, vocabulary, seed=1)
     generator = np.random.default_rng(1)  # of integers: PyTorch's initial values depend on the processor
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(torch.from_numpy(generator.uniform(-0.2, 0.2, parameter.shape)))
         network.output.weight.mul_(5)
         network.output.bias[END] = -2.0
+        if network.pointer is not None:
+            network.pointer.query.weight.mul_(20)
+            network.pointer.gate.bias.fill_(0)
     return TrainedModel(network.eval(), vocabulary, settings)
 
 
@@ -62,20 +65,23 @@ def texts(model: TrainedModel, warp: dict[str, float]) -> list[str]:
 def last_logits(model: TrainedModel) -> bytes:
     """Texts seldom show a rounding that differs; logits do."""
     cell = SamplingCell(model, "int8", torch.device("cpu"))
-    hidden, cells = torch.zeros(2, cell.layers, 64, cell.hidden_size)
+    (hidden, cells), past = torch.zeros(2, cell.layers, 64, cell.hidden_size), cell.past(64, 20)
     for step in range(20):
-        logits = cell.step((torch.arange(64) + step) % model.vocabulary.size, hidden, cells)
+        characters = (torch.arange(64) + step) % model.vocabulary.size
+        logits = cell.step(characters, hidden, cells, past)
+        past.text[:, step] = characters
+        past.position.add_(1)
     return logits.contiguous().numpy().tobytes()
 
 
 def here() -> dict[str, str]:
     """Digests of what this process makes, and of what a library here makes of floats."""
-    model = random_model()
-    songs = [text for warp in WARPS for text in texts(model, warp)]
+    models = random_model(), random_model(pointer=20, pointer_window=60, position=8)
+    songs = [text for model in models for warp in WARPS for text in texts(model, warp)]
     numbers = torch.linspace(-9, 9, 8 * 999).reshape(999, 8)
     return {
         "songs": hashlib.sha256(json.dumps(songs).encode()).hexdigest(),
-        "logits": hashlib.sha256(last_logits(model)).hexdigest(),
+        "logits": hashlib.sha256(b"".join(map(last_logits, models))).hexdigest(),
         "library": hashlib.sha256(torch.softmax(numbers @ numbers.t(), dim=1).numpy().tobytes()).hexdigest(),
     }
 

@@ -45,7 +45,7 @@ def trained_model() -> TrainedModel:
     generator = random.Random(1)
     tunes = [tune(generator) for _ in range(64)]
     vocabulary = Vocabulary.from_texts(tunes)
-    network = new_network(SHAPE, vocabulary.size, seed=1)
+    network = new_network(SHAPE, vocabulary, seed=1)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     rows = [torch.tensor([START, *vocabulary.encode(text), END]) for text in tunes]
     padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=START)

@@ -8,7 +8,7 @@ import pytest
 from reelmill.corpus.encoded import encode_tunes, open_encoded
 from reelmill.corpus.vocabulary import END, START, Vocabulary
 from reelmill.errors import DamagedError, RequestError
-from reelmill.training.schedule import IGNORED, RandomWindows, Streams, shares
+from reelmill.training.schedule import IGNORED, RandomWindows, Streams, WholeTunes, shares
 
 TUNES = [[f"X:{number}\nK:D\n" + "DEFG|"[: number % 5 + 1] * (number % 7 + 1)] for number in range(40)]
 VOCABULARY = Vocabulary.from_texts(text for copies in TUNES for text in copies)
@@ -31,7 +31,7 @@ def tunes_with_copies(tmp_path):
     return open_encoded(tmp_path / "copies")
 
 
-@pytest.mark.parametrize("kind", [RandomWindows, Streams])
+@pytest.mark.parametrize("kind", [RandomWindows, Streams, WholeTunes])
 def test_a_batch_depends_on_seed_and_step_alone(tunes, kind):
     forwards, backwards = kind(tunes, 5, 4, 10), kind(tunes, 5, 4, 10)
     ahead = [forwards.facts(step).digest for step in range(60)]
@@ -40,15 +40,18 @@ def test_a_batch_depends_on_seed_and_step_alone(tunes, kind):
     assert kind(tunes, 6, 4, 10).facts(3).digest != ahead[3]
 
 
-@pytest.mark.parametrize("kind", [RandomWindows, Streams])
+@pytest.mark.parametrize("kind", [RandomWindows, Streams, WholeTunes])
 @pytest.mark.parametrize("processes", [2, 3, 7])
 def test_processes_build_their_own_rows_of_one_batch(tunes, kind, processes):
     schedule = kind(tunes, 5, 7, 10)
     for step in range(30):
         whole = schedule.rows(step, range(7))
         parts = [schedule.rows(step, rows) for rows in shares(7, processes)]
-        assert np.array_equal(np.concatenate([part.inputs for part in parts]), whole.inputs)
-        assert np.array_equal(np.concatenate([part.targets for part in parts]), whole.targets)
+        for name, fill in (("inputs", END), ("targets", IGNORED)):  # rows are as long as they need be
+            time = whole.inputs.shape[1]
+            rows = [np.pad(getattr(part, name), ((0, 0), (0, time)), constant_values=fill) for part in parts]
+            joined = np.concatenate([some[:, :time] for some in rows])
+            assert np.array_equal(joined, getattr(whole, name))
         assert schedule.facts(step).characters == np.count_nonzero(whole.targets != IGNORED)
 
 
@@ -133,6 +136,38 @@ def test_an_epoch_takes_one_copy_of_each_tune(tunes_with_copies):
 def _texts(row):
     starts = np.flatnonzero(row == START)
     return {tuple(part.tolist()) for part in np.split(row, starts[1:])}
+
+
+def test_whole_tunes_once_an_epoch_beside_others_of_like_length(tunes_with_copies):
+    tunes = tunes_with_copies
+    schedule, taken, widths = WholeTunes(tunes, 0, 7, 10_000), set(), []
+    for epoch in range(12):
+        read = []
+        for step in range(epoch * 6, epoch * 6 + 6):  # 40 tunes in batches of 7
+            assert schedule.facts(step).epoch == epoch
+            batch = schedule.rows(step, range(7))
+            lengths = np.count_nonzero(batch.targets != IGNORED, axis=1)
+            widths.append(batch.inputs.shape[1] - lengths[lengths > 0].min())
+            for row, targets, length in zip(batch.inputs, batch.targets, lengths, strict=True):
+                if length:
+                    assert row[0] == START and targets[length - 1] == END
+                    assert np.array_equal(targets[: length - 1], row[1:length])
+                    read.append((*row[:length].tolist(), END))
+        assert len(read) == len(tunes)
+        taken.update(read)
+    copies = {
+        tuple(tunes.characters[begin:end]) for begin, end in zip(tunes.bounds, tunes.bounds[1:], strict=False)
+    }
+    assert taken <= copies
+    assert len(taken) > 0.9 * len(copies)
+    assert np.mean(widths) < 0.4 * (max(map(len, copies)) - min(map(len, copies)))
+
+
+def test_long_tunes_are_read_from_their_beginning(tunes):
+    schedule = WholeTunes(tunes, 0, 40, 12)
+    batch = schedule.rows(0, range(40))
+    assert batch.inputs.shape == (40, 12) and set(batch.inputs[:, 0]) == {START}
+    assert schedule.facts(0).characters == np.count_nonzero(batch.targets != IGNORED)
 
 
 def test_too_short_tunes_for_a_window(tunes):

@@ -29,7 +29,9 @@ def steps(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("recipe", ["batches=stream", "batches=random", "exact=true", "accumulation=3"])
+@pytest.mark.parametrize(
+    "recipe", ["batches=stream", "batches=random", "exact=true", "accumulation=3", "batches=tunes"]
+)
 def test_the_host_waits_for_the_device_only_where_metrics_are_due(configured, tmp_path, steps, recipe):
     settings = ("batches=stream", "evaluate_every=0", f"log_every={FIRST_LOOK}", recipe)
     with pytest.raises(NO_VALUE, match="meta") as waited:

@@ -5,15 +5,22 @@ import time
 
 import pytest
 import torch
-from training_runs import assert_equal, assert_same, weights_bytes
+from training_runs import POINTER, assert_equal, assert_same, weights_bytes
 
+from reelmill.corpus.build import load_or_build
 from reelmill.errors import RequestError
+from reelmill.evaluation import evaluate
 from reelmill.model import TrainedModel
 from reelmill.runs import checkpoint_steps, load_model, newest_intact, verified
 from reelmill.tracking.metrics import read_metrics
 from reelmill.training import processes
 from reelmill.training.loop import Trainer, train
 from reelmill.training.progress import Progress
+
+BFLOAT16 = pytest.mark.skipif(
+    not (torch.cuda.is_available() or processes.trains_in_bfloat16()),
+    reason="this processor cannot train in bfloat16: that was not run",
+)
 
 
 def interrupt_at(monkeypatch, steps):
@@ -51,12 +58,11 @@ def uninterrupted(configured, tmp_path_factory):
         ("training.batches=stream", "training.accumulation=3", "training.schedule=cosine"),
         pytest.param(
             ("training.precision=bf16", "training.log_every=5", "training.warmup_steps=5"),
-            marks=pytest.mark.skipif(
-                not (torch.cuda.is_available() or processes.trains_in_bfloat16()),
-                reason="this processor cannot train in bfloat16: that was not run",
-            ),
+            marks=BFLOAT16,
         ),
         ("training.batches=stream", "training.transpose=true"),
+        (*POINTER, "training.accumulation=2", "training.transpose=true"),
+        pytest.param((*POINTER, "training.precision=bf16"), marks=BFLOAT16),
     ],
 )
 def test_an_interrupted_run_equals_the_uninterrupted_one(
@@ -150,6 +156,22 @@ def test_it_learns(configured, tmp_path):
     assert losses[0] > 5
     assert losses[-1] < 3.5  # single characters of these tunes have an entropy of about 4.3 bits
     assert result.best_bits_per_char < 3.5
+
+
+def test_a_pointer_learns_and_is_evaluated_as_it_was_trained(configured, tmp_path):
+    train(configured(*POINTER, "training.steps=8", "training.evaluation_tunes=0"), tmp_path)
+    found = read_metrics(tmp_path / "metrics.jsonl")[-1]["validation_bits_per_char"]
+    tunes = load_or_build(configured().corpus).tunes["validation"]["text"]
+    scores = evaluate(load_model(tmp_path), tunes)
+    assert scores["bits_per_char"] == pytest.approx(found, abs=1e-5)
+    assert load_model(tmp_path).settings.pointer == 8
+
+
+@pytest.mark.parametrize("batches", ["random", "stream"])
+@pytest.mark.parametrize("part", ["model.pointer=8", "model.position=4"])
+def test_a_pointer_needs_whole_tunes(configured, tmp_path, part, batches):
+    with pytest.raises(RequestError, match=r"set training\.batches=tunes"):
+        train(configured(part, f"training.batches={batches}"), tmp_path)
 
 
 @pytest.mark.parametrize("tied", ["model.tie_embedding=true", "model.layers=1"])

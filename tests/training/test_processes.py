@@ -5,7 +5,7 @@ import random
 import signal
 
 import pytest
-from training_runs import Trainers, assert_same
+from training_runs import POINTER, Trainers, assert_same
 
 from reelmill.lock import LEASE, LOCK
 from reelmill.runs import find_checkpoint, verified
@@ -36,6 +36,13 @@ def test_exact_weights_are_the_same_bits_in_any_number_of_processes(tiny, alone,
     assert_same(tmp_path / "run", alone, 24)
 
 
+def test_exact_weights_of_a_pointer(tiny, configured, tmp_path):
+    overrides = (*EXACT, *POINTER, "training.steps=8")
+    train(configured(*overrides), tmp_path / "one")
+    finish(3, tmp_path / "three", tiny(*overrides))
+    assert_same(tmp_path / "one", tmp_path / "three", 8)
+
+
 @pytest.mark.skipif(not processes.trains_in_bfloat16(), reason="this processor cannot train in bfloat16")
 def test_exact_weights_in_bfloat16(tiny, configured, tmp_path):
     bfloat16 = (*EXACT, "training.precision=bf16", "training.steps=8")
@@ -61,11 +68,12 @@ def test_inexact_weights_agree_to_rounding(tiny, configured, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("world", "accumulation"), [(2, "training.accumulation=5"), (3, "training.accumulation=1"), (4, "")]
+    ("world", "more"),
+    [(2, ("training.accumulation=5",)), (3, ("training.accumulation=1",)), (4, ()), (3, POINTER)],
 )
-def test_a_resumed_run_of_several_equals_the_uninterrupted_one(tiny, tmp_path, world, accumulation):
+def test_a_resumed_run_of_several_equals_the_uninterrupted_one(tiny, tmp_path, world, more):
     """Three and more, where sums depend on how DDP lays out its buckets, and it does so anew when resumed."""
-    overrides = tiny(*STREAM, *filter(None, [accumulation]))
+    overrides = tiny(*STREAM, *more)
     finish(world, tmp_path / "whole", overrides)
     stop_after(world, tmp_path / "run", overrides, 9, signal.SIGUSR1)
     finish(world, tmp_path / "run", overrides)

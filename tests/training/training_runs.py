@@ -16,6 +16,12 @@ from reelmill.layout import checkpoint_path
 from reelmill.runs import read_tensors, verified
 from reelmill.tracking.metrics import read_metrics
 
+POINTER = (
+    "training.batches=tunes",
+    "training.sequence_length=100",
+    "model.pointer=8",
+    "model.position=4",
+)
 TIMINGS = ("time", "chars_per_second")
 
 

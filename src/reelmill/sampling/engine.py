@@ -200,7 +200,7 @@ class Engine:
     def _advance(self) -> torch.Tensor:
         """One character for all rows; the logits."""
         rows = self._rows
-        logits = self._cell.step(rows.current, rows.hidden, rows.cells)
+        logits = self._cell.step(rows.current, rows.hidden, rows.cells, rows)
         if self._column == self._block:
             self._draw(slice(None), 0)
             self._column = 0
@@ -301,6 +301,10 @@ class Engine:
             count,
             layers=self._cell.layers,
             hidden_size=self._cell.hidden_size,
+            counters=self._cell.counters,
+            window=min(self._cell.window, self.settings.max_length),
+            width=self._cell.width,
+            keys=self._cell.keys,
             max_length=self.settings.max_length,
             block=self._block,
             characters=self._characters,

@@ -61,8 +61,11 @@ def _numbers(model: TrainedModel, settings: SamplingSettings) -> str:
     cell = SamplingCell(model, settings.precision, device)
     rows = padded_rows(slots(settings, device), settings.precision, device)
     state = torch.zeros(2, cell.layers, rows, cell.hidden_size, device=device)
-    characters = torch.arange(rows, device=device)
+    characters, past = torch.arange(rows, device=device), cell.past(rows, _STEPS)
     for step in range(_STEPS):
-        logits = cell.step((characters + step) % model.vocabulary.size, state[0], state[1])
+        read = (characters + step) % model.vocabulary.size
+        logits = cell.step(read, state[0], state[1], past)
+        past.text[:, step] = (read + 1) % model.vocabulary.size
+        past.position.add_(1)
     some = logits[:MINIMUM_ROWS]
     return digest(*(each.cpu().numpy().tobytes() for each in (some, weights(some, settings))))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-_STATES = ("hidden", "cells")  # rows are the second axis of these, and the first of the others
+_STATES = ("hidden", "cells", "counters")  # rows are the second axis of these, and the first of the others
 
 
 @dataclass
@@ -16,6 +16,9 @@ class Rows:
 
     hidden: torch.Tensor  # float32 [layers, rows, hidden]
     cells: torch.Tensor  # float32 [layers, rows, hidden]
+    counters: torch.Tensor  # [counters, rows]: of the metrical positions, if the model has them
+    keys: torch.Tensor  # int8 or int16 [rows, window, width]: of the pointer, if the model has one
+    anchors: torch.Tensor  # [rows, window]: of the same places
     current: torch.Tensor  # the character last read
     text: torch.Tensor  # uint8 or int32 [rows, max_length]: the prompt at first, then what was chosen
     position: torch.Tensor  # how many characters the text has
@@ -37,6 +40,10 @@ class Rows:
         *,
         layers: int,
         hidden_size: int,
+        counters: int,
+        window: int,
+        width: int,
+        keys: torch.dtype,
         max_length: int,
         block: int,
         characters: torch.dtype,
@@ -50,6 +57,9 @@ class Rows:
         return cls(
             hidden=zeros(layers, count, hidden_size, dtype=torch.float32),
             cells=zeros(layers, count, hidden_size, dtype=torch.float32),
+            counters=zeros(counters, count),
+            keys=zeros(count, window, width, dtype=keys),
+            anchors=zeros(count, window),
             current=zeros(count),
             text=zeros(count, max_length, dtype=characters),
             position=zeros(count),

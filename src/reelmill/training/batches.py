@@ -11,6 +11,7 @@ from itertools import count
 import torch
 from torch import Tensor
 
+from reelmill.metrical.reading import Reader
 from reelmill.model import dropout_masks
 from reelmill.training.schedule import BatchSchedule, Facts
 from reelmill.training.settings import ModelSettings
@@ -23,20 +24,22 @@ class MicroBatch:
     """Consecutive rows that go forward and backward together.
 
     ``rows``: their numbers in the global batch. ``inputs`` and ``targets``: int64 [rows, time]. ``masks``:
-    those of dropout, float32 [rows, features].
+    those of dropout, float32 [rows, features]. ``places``: int64 [rows, time, 5], for a model with positions.
     """
 
     rows: range
     inputs: Tensor
     targets: Tensor
     masks: Sequence[Tensor]
+    places: Tensor | None
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on ``device``; copies from pinned memory don't make the host wait."""
         inputs, targets, *masks = (
             tensor.to(device, non_blocking=True) for tensor in (self.inputs, self.targets, *self.masks)
         )
-        return MicroBatch(self.rows, inputs, targets, masks)
+        places = None if self.places is None else self.places.to(device, non_blocking=True)
+        return MicroBatch(self.rows, inputs, targets, masks, places)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Batch:
 class BatchBuilder:
     """Build batches for one process, on the CPU; ``pieces`` are the rows of each of its micro-batches.
 
-    ``pinned``: in memory that a GPU reads without the host's help.
+    ``reader``: of the model's positions, if it has any. ``pinned``: in memory that a GPU reads without the
+    host's help.
     """
 
     def __init__(
@@ -59,10 +63,11 @@ class BatchBuilder:
         model: ModelSettings,
         seed: int,
         pieces: Sequence[range],
+        reader: Reader | None,
         pinned: bool = False,
     ) -> None:
         self.schedule, self.model, self.seed = schedule, model, seed
-        self.pieces, self.pinned = pieces, pinned
+        self.pieces, self.reader, self.pinned = pieces, reader, pinned
 
     def batch(self, step: int) -> Batch:
         """Build the batch of the update that follows ``step`` updates."""
@@ -79,6 +84,11 @@ class BatchBuilder:
     def _micro_batch(self, step: int, rows: range) -> MicroBatch:
         built = self.schedule.rows(step, rows)
         arrays = [built.inputs, built.targets, *dropout_masks(self.model, self.seed, step, rows)]
-        tensors = [torch.from_numpy(array) for array in arrays]
-        inputs, targets, *masks = [tensor.pin_memory() for tensor in tensors] if self.pinned else tensors
-        return MicroBatch(rows, inputs, targets, masks)
+        inputs, targets, *masks = (self._ready(torch.from_numpy(array)) for array in arrays)
+        places = None
+        if self.reader is not None:
+            places = self._ready(self.reader.read(inputs, self.reader.begin(len(rows))))
+        return MicroBatch(rows, inputs, targets, masks, places)
+
+    def _ready(self, tensor: Tensor) -> Tensor:
+        return tensor.pin_memory() if self.pinned else tensor

@@ -130,7 +130,7 @@ class Trainer:
 
     def build(self, checkpoint: Checkpoint | None) -> None:
         """Make the network and its optimizer, the same in every process, and have Accelerate prepare them."""
-        self.network = new_network(self.config.model, self.vocabulary.size, self.settings.seed)
+        self.network = new_network(self.config.model, self.vocabulary, self.settings.seed)
         if checkpoint:
             load_weights(self.network, checkpoint.directory / WEIGHTS)
         elif self.settings.init_from:
@@ -157,7 +157,7 @@ class Trainer:
         self.schedule = batch_schedule(self.settings, data.train)
         pinned = self.accelerator.device.type != "cpu"
         self.builder = BatchBuilder(
-            self.schedule, self.config.model, self.settings.seed, held[mine], pinned=pinned
+            self.schedule, self.config.model, self.settings.seed, held[mine], self.network.reader, pinned
         )
         self.exact = ExactSum(len(pieces)) if self.settings.exact else None
         if self.exact and self.together:
@@ -245,10 +245,10 @@ class Trainer:
         micro_batch = micro_batch.to(self.accelerator.device)
         first = self.rows[self.accelerator.process_index].start
         mine = slice(micro_batch.rows.start - first, micro_batch.rows.stop - first)
-        state = None
+        state: State | None = None
         if self.carried is not None:
             state = (self.carried[0][:, mine].contiguous(), self.carried[1][:, mine].contiguous())
-        logits, state = self.model(micro_batch.inputs, state, micro_batch.masks)
+        logits, state = self.model(micro_batch.inputs, state, micro_batch.masks, micro_batch.places)
         nats = cross_entropy(
             logits.flatten(0, 1), micro_batch.targets.flatten(), ignore_index=IGNORED, reduction="sum"
         )
@@ -401,6 +401,11 @@ def _check(config: Config) -> None:
     if settings.warmup_steps > settings.steps:
         raise RequestError(
             f"training.warmup_steps = {settings.warmup_steps} is more than training.steps = {settings.steps}"
+        )
+    if (config.model.pointer or config.model.position) and settings.batches != "tunes":
+        raise RequestError(
+            f"training.batches = {settings.batches!r}: a model with model.pointer or model.position reads "
+            "tunes from their beginning; set training.batches=tunes"
         )
     if settings.patience and not settings.evaluate_every:
         raise RequestError("training.patience needs evaluations; set training.evaluate_every too")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -25,7 +26,8 @@ from reelmill.training.settings import TrainingSettings
 IGNORED = -100
 """Target that costs nothing: what follows the end of a tune is no part of it."""
 
-_WINDOWS, _ORDER, _COPIES = 1, 2, 3  # streams of random numbers
+_WINDOWS, _ORDER, _COPIES, _BATCHES = 1, 2, 3, 4  # streams of random numbers
+_POOL = 8  # batches' tunes that are sorted by length
 
 Integers = npt.NDArray[np.int64]
 
@@ -67,8 +69,9 @@ class BatchSchedule(Protocol):
 
 def batch_schedule(settings: TrainingSettings, tunes: EncodedTunes) -> BatchSchedule:
     """Return the schedule that ``settings.batches`` names."""
-    kind = RandomWindows if settings.batches == "random" else Streams
-    return kind(tunes, settings.seed, settings.batch_size, settings.sequence_length)
+    kinds: dict[str, Callable[[EncodedTunes, int, int, int], BatchSchedule]]
+    kinds = {"random": RandomWindows, "stream": Streams, "tunes": WholeTunes}
+    return kinds[settings.batches](tunes, settings.seed, settings.batch_size, settings.sequence_length)
 
 
 class RandomWindows:
@@ -144,20 +147,13 @@ class Streams:
             self._first_steps.append(self._first_steps[-1] + -(-int(longest) // self.length))
         return int(np.searchsorted(self._first_steps, step, side="right")) - 1
 
-    def _chosen(self, epoch: int) -> Integers:
-        """The text of each tune that this epoch reads (int64 [tunes])."""
-        first, counts = self.tunes.tunes[:-1], np.diff(self.tunes.tunes)
-        if counts.max() == 1:
-            return first
-        draws = keyed_below(2**63, _COPIES, self.seed, epoch, np.arange(len(counts)))
-        return first + draws % counts
-
     def _total(self, epoch: int) -> int:
-        chosen = self._chosen(epoch)
+        chosen = _chosen(self.tunes, self.seed, epoch)
         return int((self.tunes.bounds[chosen + 1] - self.tunes.bounds[chosen]).sum())
 
     def _lay_out(self, epoch: int) -> _Epoch:
-        chosen = self._chosen(epoch)[keyed_permutation(len(self.tunes), _ORDER, self.seed, epoch)]
+        chosen = _chosen(self.tunes, self.seed, epoch)
+        chosen = chosen[keyed_permutation(len(self.tunes), _ORDER, self.seed, epoch)]
         lengths = self.tunes.bounds[chosen + 1] - self.tunes.bounds[chosen]
         return _Epoch(self.tunes, chosen, np.concatenate([[0], np.cumsum(lengths)]))
 
@@ -183,6 +179,67 @@ class _Epoch:
         text = np.searchsorted(self.places, places, side="right") - 1
         text = np.minimum(text, len(self.texts) - 1)
         return self.tunes.bounds[self.texts[text]] + places - self.places[text]
+
+
+class WholeTunes:
+    """Every tune once an epoch, a row each, from its start mark on, up to ``length`` characters of it.
+
+    The tunes' order is drawn anew for each epoch; some batches' tunes at a time are sorted by length, so that
+    rows of a batch are of like length, and the batches' order is drawn as well. The last tunes of an epoch
+    may be fewer than the rows; the rows left have nothing to foretell. Of a tune's transposed copies each
+    epoch takes one.
+    """
+
+    carries = False
+
+    def __init__(self, tunes: EncodedTunes, seed: int, batch_size: int, length: int) -> None:
+        self.tunes, self.seed, self.batch_size, self.length = tunes, seed, batch_size, length
+        self._steps = -(-len(tunes) // batch_size)  # an epoch
+        self._epoch = lru_cache(maxsize=2)(self._lay_out)
+
+    def rows(self, step: int, rows: range) -> Rows:
+        texts = self._texts(step)[rows.start : rows.stop]
+        begins, counts = self.tunes.bounds[texts], self._counts(texts)
+        time = np.arange(counts.max(initial=1))
+        inside = np.zeros((len(rows), len(time)), dtype=bool)
+        inside[: len(texts)] = time < counts[:, None]
+        inputs, targets = np.full((2, *inside.shape), END, dtype=np.int64)
+        for row, (begin, count) in enumerate(zip(begins, counts, strict=True)):
+            read = self.tunes.characters[begin : begin + count + 1]
+            inputs[row, :count], targets[row, :count] = read[:-1], read[1:]
+        return _rows(inputs, np.where(inside, targets, IGNORED))
+
+    def facts(self, step: int) -> Facts:
+        texts = self._texts(step)
+        counts = self._counts(texts)
+        return Facts(int(counts.sum()), _digest(self.tunes.bounds[texts], counts), step // self._steps)
+
+    def _counts(self, texts: Integers) -> Integers:
+        """How many characters of each text are foretold, its end mark among them."""
+        return np.minimum(self.tunes.bounds[texts + 1] - self.tunes.bounds[texts] - 1, self.length)
+
+    def _texts(self, step: int) -> Integers:
+        """The texts of the global batch, one a row; fewer than rows at an epoch's end."""
+        return self._epoch(step // self._steps)[step % self._steps]
+
+    def _lay_out(self, epoch: int) -> list[Integers]:
+        chosen = _chosen(self.tunes, self.seed, epoch)
+        chosen = chosen[keyed_permutation(len(chosen), _ORDER, self.seed, epoch)]
+        batches: list[Integers] = []
+        for begin in range(0, len(chosen), _POOL * self.batch_size):
+            pool = chosen[begin : begin + _POOL * self.batch_size]
+            pool = pool[np.argsort(-self._counts(pool), kind="stable")]
+            batches += [pool[at : at + self.batch_size] for at in range(0, len(pool), self.batch_size)]
+        return [batches[at] for at in keyed_permutation(len(batches), _BATCHES, self.seed, epoch)]
+
+
+def _chosen(tunes: EncodedTunes, seed: int, epoch: int) -> Integers:
+    """The text of each tune that an epoch reads (int64 [tunes])."""
+    first, counts = tunes.tunes[:-1], np.diff(tunes.tunes)
+    if counts.max() == 1:
+        return first
+    draws = keyed_below(2**63, _COPIES, seed, epoch, np.arange(len(counts)))
+    return first + draws % counts
 
 
 def learning_rate(settings: TrainingSettings, step: int) -> float:

@@ -12,13 +12,20 @@ Count = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """Embedding → LSTM → linear. The defaults are the 6.S191 lab's."""
+    """Embedding → LSTM → linear. The defaults are the 6.S191 lab's.
+
+    With ``pointer`` the model may also copy: it looks back over the tune. With ``position`` it is told where
+    in the bar and the section it is. Both read whole tunes (``training.batches: tunes``).
+    """
 
     embedding_size: Count = 256
     hidden_size: Count = 1024
     layers: Count = 1
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     tie_embedding: bool = False  # output weights = embedding weights; needs embedding_size == hidden_size
+    pointer: Annotated[int, Field(ge=0, le=1024)] = 0  # width of the attention over the tune so far; 0: none
+    pointer_window: Annotated[int, Field(ge=1, le=2**16)] = 512  # characters that it looks back
+    position: Annotated[int, Field(ge=0, le=1024)] = 0  # width of an embedding of the metrical place; 0: none
 
     __pydantic_config__ = STRICT
 
@@ -36,8 +43,10 @@ class TrainingSettings:
 
     steps: Count = 6000
     batch_size: Count = 32  # rows of a step, of all processes together
-    sequence_length: Count = 200  # characters
-    batches: Literal["random", "stream"] = "random"  # windows; or every tune once an epoch, state carried on
+    sequence_length: Count = 200  # characters; of a tune in ``tunes``, the most that are read
+    # Random windows; or every tune once an epoch: one behind the other with the state carried on, or each by
+    # itself from its beginning, beside others of like length.
+    batches: Literal["random", "stream", "tunes"] = "random"
     transpose: bool = False  # train on transposed copies too
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     schedule: Literal["constant", "cosine"] = "constant"

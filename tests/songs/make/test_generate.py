@@ -74,7 +74,7 @@ def test_a_model_that_knows_nothing_still_ends(
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    network = new_network(model.settings, model.vocabulary.size, seed=4)
+    network = new_network(model.settings, model.vocabulary, seed=4)
     run = write_run(tmp_path / "run", replace(model, network=network.eval()), SETTINGS)
     outcome = text_of(run, tmp_path / "songs", songs=10, overrides=["songs.max_attempts=15"])
     assert outcome.complete and outcome.songs == 0 and len(outcome.failed) == 10
@@ -134,7 +134,7 @@ def test_wrong_requests(run: Path, tmp_path: Path) -> None:
 
 
 def test_another_model_is_refused(songs: Path, model: TrainedModel, tmp_path: Path) -> None:
-    network = new_network(model.settings, model.vocabulary.size, seed=9)
+    network = new_network(model.settings, model.vocabulary, seed=9)
     other = write_run(tmp_path / "other", replace(model, network=network), SETTINGS)
     with pytest.raises(RequestError, match="model is"):
         generate(other, songs, songs=SONGS, progress=False)

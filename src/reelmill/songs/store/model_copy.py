@@ -8,22 +8,34 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from reelmill import durable
 from reelmill.errors import DamagedError
 from reelmill.model import TrainedModel, weights_of
 from reelmill.songs.store.plan import model_path
+from reelmill.training.settings import ModelSettings
 
 
 def model_hash(model: TrainedModel) -> str:
     """SHA-256 of what a model is: settings, vocabulary and every weight; not of any file's format."""
     digest = hashlib.sha256()
-    about = [dataclasses.asdict(model.settings), model.vocabulary.to_json()]
+    about = [_shape(model.settings), model.vocabulary.to_json()]
     digest.update(json.dumps(about, sort_keys=True).encode())
     for name, value in sorted(weights_of(model.network).items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _shape(settings: ModelSettings) -> dict[str, Any]:
+    """The settings of a model, without those that are off and that plans of earlier versions do not know."""
+    shape = dataclasses.asdict(settings)
+    if not settings.position:
+        del shape["position"]
+    if not settings.pointer:
+        del shape["pointer"], shape["pointer_window"]
+    return shape
 
 
 def keep_model(directory: Path, model: TrainedModel) -> None:

@@ -1,0 +1,1 @@
+"""Where a tune is in its meter, character by character."""
