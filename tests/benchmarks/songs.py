@@ -32,7 +32,8 @@ from memory import watched
 from table import Row, row, table
 from trained import RUN, trained
 
-from reelmill.songs.make.reference import read_tunes
+from reelmill.runs import run_config
+from reelmill.songs.make.reference import read_tunes, write_tunes
 from reelmill.songs.store.manifest import Kind
 from reelmill.songs.store.plan import read_plan
 from reelmill.songs.store.song import TIERS
@@ -90,6 +91,7 @@ def make(
                 one.wait(timeout=300)
         attempts = count_half(directory, read_plan(directory), "text").attempts
         facts = list(_facts(directory))
+        write_tunes(directory, run_config(model).corpus)
         return Corpus(
             seconds=seconds,
             songs=made.songs,

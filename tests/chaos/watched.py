@@ -23,7 +23,7 @@ from typing import Any
 START_UP, SAMPLING, RENDERING = "start-up", "sampling", "rendering"
 COMMITTING, COLLECTING = "committing", "collecting"
 PHASES = (START_UP, SAMPLING, RENDERING, COMMITTING, COLLECTING)
-FIRST_STEPS = ("create_plan", "write_tunes", "keep_model", "produce", "text_fingerprint", "audio_fingerprint")
+FIRST_STEPS = ("create_plan", "keep_model", "produce", "text_fingerprint", "audio_fingerprint")
 """Of start-up, numbered from 1; 0 is before them."""
 PROCESSORS = 2
 """That all workers share."""

@@ -83,6 +83,7 @@ class Stopwatch:
                 self._sound(length)
             else:
                 self._units += length
+                self.lengths.append(length)
                 self._previous = self._previous_written = length
         elif kind is _CHORD_OPEN:
             self._within_chord, self._chord = True, 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from reelmill.model import TrainedModel
 from reelmill.runs import find_checkpoint, load_model, run_config
 from reelmill.songs.make.fingerprint import require_edition
 from reelmill.songs.make.launch import produce
-from reelmill.songs.make.reference import write_tunes
 from reelmill.songs.store.manifest import KINDS
 from reelmill.songs.store.model_copy import keep_model, kept_model, model_hash
 from reelmill.songs.store.plan import Plan, create_plan, grow_plan, plan_path, read_plan, require_equal
@@ -51,7 +49,6 @@ def generate(
         plan, wanted, config = _asked(source, songs, overrides, seed, checkpoint)
         plan = _agree(source, plan, wanted)
         model = _kept_or_copied(directory, plan)
-        _write_missing_tunes(directory, plan)
     else:
         directory = out
         plan, config, model = plan_from_run(source, out, songs, overrides, seed, checkpoint, audio)
@@ -147,7 +144,6 @@ def plan_from_run(
                 tracking=config.tracking,
             ),
         )
-    write_tunes(directory, config.corpus)  # also where whoever made the plan was killed before it
     # Whoever came second in a race to create it is checked like everyone who comes later.
     return _agree(directory, plan, replace(_wanted(plan, config, songs, seed), model=hashed)), config, model
 
@@ -184,12 +180,6 @@ def _kept_or_copied(directory: Path, plan: Plan) -> TrainedModel:
             raise damage from None
         keep_model(directory, model)
         return model
-
-
-def _write_missing_tunes(directory: Path, plan: Plan) -> None:
-    """Write tunes.json, which a kill after planning keeps from being written, if the run is still there."""
-    with contextlib.suppress(RequestError, DamagedError):
-        write_tunes(directory, run_config(Path(plan.run)).corpus)
 
 
 def _same_place(source: Path, out: Path) -> bool:

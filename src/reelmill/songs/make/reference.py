@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 def write_tunes(directory: Path, settings: CorpusSettings) -> None:
     """Write ``directory``/tunes.json if it is not there: pass rates and lengths of the training tunes.
 
-    A machine that has no corpus makes songs all the same; a later one that has it fills the gap.
+    Where the corpus is not built there is none; who collects again where it is fills the gap.
     """
     path = directory / FILE
     if path.is_file():

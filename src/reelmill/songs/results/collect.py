@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from reelmill import durable
 from reelmill.errors import DamagedError, IncompleteError
 from reelmill.layout import INDEX
-from reelmill.songs.make.reference import corpus_settings, read_tunes, training_music
+from reelmill.songs.make.reference import corpus_settings, read_tunes, training_music, write_tunes
 from reelmill.songs.results.analysis import MUSIC_COLUMNS, Together, analyse
 from reelmill.songs.results.card import GITIGNORE, dataset_card
 from reelmill.songs.results.summary import Summary
@@ -51,6 +51,8 @@ def collect(directory: Path, audio: bool = True) -> dict[str, Any]:
     together = Together()
     corpus = corpus_settings(directory, plan)
     music = training_music(corpus) if corpus else None
+    if corpus:
+        write_tunes(directory, corpus)
     read = partial(_rows, directory, plan)
     with (
         durable.replacing(directory / INDEX) as path,
