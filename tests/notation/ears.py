@@ -55,6 +55,12 @@ EXCEPTIONS: dict[str, dict[str, list[int]]] = {
         "oneills-1850": [1757],
         "ryans-mammoth": [152, 581],
     },
+    "a sign over a bar line (Hx|), for which abc2midi plays a rest": {
+        "oneills-1850": [
+            75, 94, 312, 316, 373, 384, 416, 437, 451, 461, 510, 530, 552, 560, 577, 589, 1526, 1528, 1536,
+            1538, 1540, 1543, 1553, 1560, 1561, 1565, 1573, 1589, 1591, 1602, 1616,
+        ],
+    },
     "marks for beams between notes of a broken rhythm": {
         "airds-airs": [555, 1090, 1109],
     },

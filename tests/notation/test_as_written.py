@@ -337,11 +337,20 @@ def test_a_line_end_closes_a_full_bar_and_no_other() -> None:
         ("GABc d4::e4 f4:|", "GABc d4::e4 f4:|"),
         ("|:GABc d4::e4 f4|]", "|:GABc d4:|e4 f4|]"),
         ("GABc d4|:e4 f4|]", "GABc d4|e4 f4|]"),
+        ("GABc d4|e4 f4|:|", "GABc d4|e4 f4|"),
+        ("GABc d4|:e4 f4|:|", "GABc d4|:e4 f4:|"),
+        ("GABc d4||]e4 f4|]", "GABc d4|]e4 f4|]"),
     ],
 )
 def test_repeats_are_written_so_that_players_play_them(written: str, plain: str) -> None:
     assert body_of(tune(written)) == plain
     assert abc_to_midi(tune(plain)).errors == []
+
+
+@pytest.mark.parametrize(("written", "kept"), [("GABc d4Hx||", "GABc d4||"), ("GABc d3 x|", "GABc d3 x|")])
+def test_a_sign_over_a_bar_line_takes_no_time(written: str, kept: str) -> None:
+    assert body_of(tune(written)) == kept
+    assert bars_problem(tune(kept)) == ""
 
 
 def test_chords_may_stand_among_grace_notes(hear: Hear) -> None:
@@ -370,11 +379,14 @@ def test_a_tempo_is_kept_if_it_is_one(field: str, kept: str | None) -> None:
     [
         tune(f"{PLAIN}|", "R:hornpipe\n").replace("4/4", "C|"),
         tune("g>.e .c>A G2G2|" * 6),
+        tune("Hg>e c>HA (G>A) .B>(u.A|" * 6),
+        tune("e.B-~B2 efge|" * 6),
+        tune("GA.B.c .d(e^de) g2f2|" * 4, "R:hornpipe\n"),
         tune(f"{PLAIN}|", "I:MIDI=program 40\n"),
         tune(f"{PLAIN}|", key="G foo=3"),
         tune("GABc d4|" * 4).replace("1/8", "1"),
     ],
-    ids=["hornpipe", "dots", "instruction", "key", "unit"],
+    ids=["hornpipe", "dots", "fermatas", "rolls", "dots-in-hornpipes", "instruction", "key", "unit"],
 )
 def test_what_abc2midi_alone_complains_of_fails_no_tune(abc: str) -> None:
     form = canonical(abc, FIELDS)

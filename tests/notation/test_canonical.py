@@ -119,4 +119,4 @@ def test_real_tunes_sound_the_same_in_canonical_form(
 
 def test_the_exceptions_are_few_and_each_has_one_reason() -> None:
     listed = [(book, place) for books in EXCEPTIONS.values() for book in books for place in books[book]]
-    assert len(listed) == len(excepted()) < 130
+    assert len(listed) == len(excepted()) < 160

@@ -35,7 +35,15 @@ _ORDER = re.compile(r"^[ \t]*P:(.*)\n?", re.MULTILINE)
 _INSTRUCTION = re.compile(r"^[ \t]*[Ir]:(?![|:]).*\n?", re.MULTILINE)
 _IN_BODY = re.compile(r"^[ \t]*[NU]:.*\n?|\[[A-DF-JNORSTUWXZmrsw]:[^\]\n]*\]", re.MULTILINE)
 _NOTE = r"[\^_=]{0,2}[A-Ga-g][,']*[\d/]*"
-_DOT = re.compile(rf"([<>-][ (]*)\.(?={_NOTE})|\.(?={_NOTE}[ )]*[<>-])")
+# What makes a note shorter or longer, or several, before it is compared with its neighbour; other signs may
+# stand beside it.
+_CHANGES = r"(?:[.H~]|!(?:staccato|fermata|roll)!)"
+_SIGNS = "[LMOPSTuv]*"
+_SOUND = rf"(?:{_NOTE}|\[(?:{_NOTE})+\][\d/]*)"
+_CHANGED = re.compile(
+    rf"([<>-][ ()]*{_SIGNS}){_CHANGES}+(?={_SIGNS}{_SOUND})|{_CHANGES}+(?={_SIGNS}{_SOUND}[ )]*[<>-])"
+)
+_CHANGED_IN_HORNPIPE = re.compile(rf"{_CHANGES}+(?={_SIGNS}{_SOUND})")
 _HORNPIPE = re.compile(r"^R:.*ornpipe.*\n", re.MULTILINE)
 _OTHER_METER = re.compile(r"^M:(?![ \t]*(?:[24]/4|C(?!\|)))", re.MULTILINE)
 _QUOTED = re.compile(r'" ?([A-G][^"\n]*)"')
@@ -161,13 +169,11 @@ def _as_known(tune: str) -> str:
 
     Chord symbols get the names it has, and what HTML escapes is unescaped. I:, which is another way to write
     ``%%``, goes, and so do remarks, text within the body, words in P: that are no order of parts, words in K:
-    that mean nothing, a hornpipe's R: in a meter that abc2midi has no swing for, and dots beside ``>``, ``<``
-    and ``-``, which shorten a note before it is compared.
+    that mean nothing, a hornpipe's R: in a meter that abc2midi has no swing for, and dots, fermatas and rolls
+    beside ``>``, ``<`` and ``-``, and in hornpipes, which change a note before it is compared.
     """
     if "&" in tune or "<b" in tune:
         tune = unescaped(tune)
-    if "." in tune:
-        tune = _DOT.sub(r"\1", tune)
     if "ornpipe" in tune:
         tune = _HORNPIPE.sub(lambda found: "" if _OTHER_METER.search(tune) else found[0], tune)
     if '"' in tune:
@@ -179,6 +185,9 @@ def _as_known(tune: str) -> str:
     head, key, body = tune.partition("\nK:")
     if "P:" in head:
         head = _ORDER.sub(_order_or_nothing, head + "\n").removesuffix("\n")
+    body = _CHANGED.sub(r"\1", body)
+    if _HORNPIPE.search(head + "\n"):
+        body = _CHANGED_IN_HORNPIPE.sub("", body)
     return head + key + (_IN_BODY.sub("", body) if ":" in body else body)
 
 

@@ -25,6 +25,8 @@ Body: as written, except that
 - a part with endings that begins after ``:|`` gets the ``|:`` it lacks: ``A:|B|1c:|2d|]`` becomes
   ``A:||:B|1c:|2d|]``; a repeat that nothing closes is none;
 - runs of spaces become one, none at the ends of lines; an ending's number follows its bar line directly;
+- an invisible rest that only carries a sign over a bar line goes, with the sign: ``G6Hx||`` becomes ``G6||``;
+- ``|:|`` at the end is ``:|``, or ``|`` where nothing is open; ``||]`` is ``|]``;
 - ``+trill+`` becomes ``!trill!``, ``+CEG+`` of ABC 1.6 ``[CEG]``, ``:]`` ``:|``; the invisible bar
   line ``[|]`` goes.
 
@@ -51,6 +53,7 @@ from reelmill.notation.repairs import (
     with_opened_repeats,
     with_plain_repeats,
     without_false_ties,
+    without_held_bar_lines,
 )
 from reelmill.notation.symbols import decoration, user_symbols
 from reelmill.notation.text import accented, typewritten, unescaped
@@ -189,7 +192,8 @@ def _body(head: Iterable[tuple[str, str]], lines: Sequence[str], asked: set[str]
         raise NotATune("prose among the music")
     if not notes:
         raise NotATune("no notes")
-    return with_opened_repeats(with_closed_repeats(with_plain_repeats(without_false_ties(body))))
+    body = without_held_bar_lines(without_false_ties(body))
+    return with_opened_repeats(with_closed_repeats(with_plain_repeats(body)))
 
 
 def _texts(body: Iterable[Iterable[Token]]) -> list[str]:
@@ -268,7 +272,7 @@ def _rewritten(token: Token, fields: set[str]) -> list[Token]:
     """What becomes of a token of a kind that may change and whose place is right: this, or nothing."""
     kind, text = token.kind, token.text
     if kind is Kind.BAR:
-        return [] if text == "[|]" else [Token(kind, text.replace(":]", ":|")) if ":]" in text else token]
+        return [] if text == "[|]" else [Token(kind, _bar_line(text)) if "]" in text else token]
     if kind is Kind.QUOTED:
         chord = chord_symbol(text[1:-1])
         return [Token(kind, f'"{chord}"')] if chord else []
@@ -286,6 +290,12 @@ def _rewritten(token: Token, fields: set[str]) -> list[Token]:
     if kind is Kind.STRAY and text == '"':
         raise NotATune("unclosed quotation mark")
     return []  # a stray, a spacer, or what is unknown
+
+
+def _bar_line(text: str) -> str:
+    """A bar line as players know it: ``:]`` is ``:|``, and ``||]`` is ``|]``."""
+    text = text.replace(":]", ":|")
+    return "|]" if text == "||]" else text
 
 
 def _with_signs_in_place(music: Iterable[Token]) -> list[Token]:

@@ -13,6 +13,7 @@ from reelmill.notation.tokens import Kind, Token, note_parts
 Lines = list[list[Token]]
 _OPENS = re.compile(r"\|+:{2,8}")
 _CLOSES = re.compile(r":{2,8}\|+\]?")
+_SIGNS = (Kind.SIGN, Kind.DECORATION)
 _REPEATS_AND_ENDINGS = (Kind.BAR, Kind.ENDING, Kind.NUMBER)
 
 
@@ -148,7 +149,8 @@ def with_opened_repeats(lines: Lines) -> Lines:
 def with_closed_repeats(lines: Lines) -> Lines:
     """``lines`` without ``|:`` at the end of a tune that nothing closes: players say that its end is missing.
 
-    They play that part once, so a ``::`` there is a ``:|``. Where there are voices, nothing changes.
+    They play that part once, so a ``::`` there is a ``:|``. A ``|:|`` that ends a tune closes what is open;
+    where nothing is, it is a plain bar line. Where there are voices, nothing changes.
     """
     plain: dict[int, Token] = {}  # by places among all tokens
     tokens = _in_order(lines)
@@ -157,15 +159,52 @@ def with_closed_repeats(lines: Lines) -> Lines:
         if token.kind is Kind.ENDING or token.kind is Kind.NUMBER:
             break
         if token.kind is Kind.BAR and ":" in token.text:
-            closes = token.text[0] == ":"
-            if token.text[-1] == ":":
+            opens, closes = token.text[-1] == ":", token.text[0] == ":"
+            if opens:
                 plain[at] = Token(Kind.BAR, ":|" if closes else "|")
-            if closes or token.text[-1] != ":":
+            elif not closes and at == marks[-1][0]:
+                before = [
+                    mark.text for _, mark in marks[:-1] if ":" in mark.text or mark.kind is not Kind.BAR
+                ]
+                plain[at] = Token(Kind.BAR, ":|" if before and before[-1][-1] == ":" else "|")
+            if closes or not opens:
                 break
     if not plain or any(map(_changes_voice, tokens)):
         return lines
     place = count()
     return [[plain.get(next(place), token) for token in line] for line in lines]
+
+
+def without_held_bar_lines(lines: Lines) -> Lines:
+    """``lines`` without an invisible rest that only carries a sign (``Hx|``): it stands for the bar line.
+
+    It would make a full bar too long.
+    """
+    return [
+        _without_held_bar_lines(line) if any(token.text == "x" for token in line) else line for line in lines
+    ]
+
+
+def _without_held_bar_lines(line: list[Token]) -> list[Token]:
+    kept: list[Token] = []
+    after = _kinds_after(line)
+    for token, following in zip(line, after, strict=True):
+        if token.text == "x" and following is Kind.BAR and kept and kept[-1].kind in _SIGNS:
+            while kept and kept[-1].kind in _SIGNS:
+                kept.pop()
+        else:
+            kept.append(token)
+    return kept
+
+
+def _kinds_after(line: list[Token]) -> list[Kind | None]:
+    """For each token the kind of the next one that is no space."""
+    kinds: list[Kind | None] = []
+    following: Kind | None = None
+    for token in reversed(line):
+        kinds.append(following)
+        following = following if token.kind is Kind.SPACE else token.kind
+    return kinds[::-1]
 
 
 def _has(lines: Lines, *kinds: Kind) -> bool:
