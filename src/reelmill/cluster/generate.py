@@ -18,22 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from reelmill.cluster.cancelling import all_or_none
-from reelmill.cluster.local import run_here
+from reelmill.cluster.local import run_request
 from reelmill.cluster.node.planned import planned, refuse_earlier_plan
 from reelmill.cluster.preflight.limits import refuse_array, refuse_percent
 from reelmill.cluster.preflight.requirements import refuse_unmakeable, refuse_unseen
 from reelmill.cluster.preflight.songs_request import Room, Songs, disk_room, made_as, run_settings, say_idle
 from reelmill.cluster.settings import ClusterSettings, Stage
-from reelmill.cluster.submission import (
-    JOB,
-    Request,
-    Submission,
-    batch_scripts,
-    new_folder,
-    refuse,
-    submit,
-    write_job,
-)
+from reelmill.cluster.submission import JOB, Request, Submission, batch_scripts, refuse, submit
 from reelmill.cluster.train import build_corpus, finished, refuse_another_run, training_request
 from reelmill.config import Config
 from reelmill.songs.store.prompts import check_openings
@@ -77,8 +68,7 @@ def overnight(settings: Config, songs: Songs, clusters: Clusters, force: bool = 
     if clusters["train"].scheduler == "local":
         if not finished(songs.run, settings.training.steps):
             build_corpus(settings)
-            request = training_request(settings, songs.run)
-            run_here(write_job(request, clusters["train"], new_folder(request)), clusters["train"])
+            run_request(training_request(settings, songs.run), clusters["train"])
         return generate_on_cluster(songs, clusters, force)
     clusters = one_task_each(clusters)
     refuse(training_request(settings, songs.run), clusters["train"])
@@ -180,13 +170,12 @@ def submit_songs(
 
 def _generate_here(songs: Songs, clusters: Clusters) -> None:
     local = dataclasses.replace(clusters["generate"], nodes=1, tasks_per_node=songs.tasks)
-    request = _array_request(songs, 0)
-    run_here(write_job(request, local, new_folder(request)), local)
+    run_request(_array_request(songs, 0), local)
     one = dataclasses.replace(clusters["collect"], nodes=1, tasks_per_node=1)
     collecting = _collect_request(
         songs, {**clusters, "generate": local, "collect": one}, one.collect_rounds, planned(songs.out)
     )
-    run_here(write_job(collecting, one, new_folder(collecting)), one)
+    run_request(collecting, one)
     print(f"{songs.out}: collected; see {songs.out / 'report.html'}", file=sys.stderr)
 
 

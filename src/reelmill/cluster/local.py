@@ -23,6 +23,7 @@ from reelmill import resources
 from reelmill.cluster.node import requeue
 from reelmill.cluster.node.task import SIGNALS
 from reelmill.cluster.settings import ClusterSettings
+from reelmill.cluster.submission import Request, new_folder, write_job
 from reelmill.errors import IncompleteError, RequestError
 
 _GRACE = 10.0
@@ -53,6 +54,11 @@ def run_here(job_file: Path, settings: ClusterSettings, command: Sequence[str] =
             if not decision.again:
                 raise IncompleteError(decision.reason)
             print(f"starting again: {decision.reason}", file=sys.stderr, flush=True)
+
+
+def run_request(request: Request, settings: ClusterSettings) -> None:
+    """Run what ``request`` asks for until it is done; see ``run_here``."""
+    run_here(write_job(request, settings, new_folder(request)), settings)
 
 
 class _Group:

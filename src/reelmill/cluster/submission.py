@@ -10,6 +10,7 @@ DIRECTORY/logs/submissions/STAGE-TIME/       one a submission
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shlex
@@ -235,11 +236,9 @@ def new_folder(request: Request) -> Path:
     """A directory of its own for this submission."""
     while True:
         folder = _folder(request)
-        try:
+        with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
             return folder
-        except FileExistsError:
-            time.sleep(0.2)
 
 
 def _folder(request: Request) -> Path:

@@ -7,19 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reelmill import config, durable
-from reelmill.cluster.local import run_here
+from reelmill.cluster.local import run_request
 from reelmill.cluster.node.progress import newest_checkpoint
 from reelmill.cluster.preflight.requirements import refuse_unseen
 from reelmill.cluster.settings import ClusterSettings
-from reelmill.cluster.submission import (
-    Request,
-    Submission,
-    batch_script,
-    new_folder,
-    refuse,
-    submit,
-    write_job,
-)
+from reelmill.cluster.submission import Request, Submission, batch_script, refuse, submit
 from reelmill.config import Config
 from reelmill.layout import STATE, checkpoint_path, is_finished
 
@@ -36,7 +28,7 @@ def train_on_cluster(settings: Config, run: Path, cluster: ClusterSettings) -> S
     request = training_request(settings, run)
     if cluster.scheduler == "local":
         build_corpus(settings)
-        run_here(write_job(request, cluster, new_folder(request)), cluster)
+        run_request(request, cluster)
         return None
     refuse(request, cluster)  # before the minutes that a corpus may take
     refuse_unseen(settings, cluster, corpus=True, audio=False)

@@ -108,15 +108,16 @@ class Publisher:
     def close(self, timeout: float = 60, archive: bool = True) -> Path | None:
         """Send the rest and stop; returns the offline archive if one was made.
 
-        Waits at most ``timeout`` seconds for Comet. With ``archive`` False no archive is made, for a job that
-        is about to be requeued and has little time.
+        Waits at most ``timeout`` seconds for Comet, 10 where it was out of reach before. With ``archive``
+        False no archive is made, for a job that is about to be requeued and has little time.
         """
         if self._closed:
             return None
         self._closed = True
-        if (self._sender and self._ends_well(self._sender, timeout)) or not archive:
-            return None
+        timeout = min(timeout, 10) if self._warned else timeout
         try:
+            if (self._sender and self._ends_well(self._sender, timeout)) or not archive:
+                return None
             return make_archive(self._directory) if tracks(self._settings) else None
         except Exception as error:
             self._warn(error)
@@ -154,9 +155,10 @@ class Publisher:
             sender.wait(timeout)
         except subprocess.TimeoutExpired:
             sender.kill()
-        if sender.wait() != 0:
-            self._out_of_reach()
-        return sender.returncode == 0
+        if sender.wait() == 0 or delivered(self._directory):
+            return True
+        self._out_of_reach()
+        return False
 
     def _out_of_reach(self) -> None:
         self._warn(f"Comet could not be reached (see {self._folder / 'publisher.log'})")
