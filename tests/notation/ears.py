@@ -16,7 +16,7 @@ Heard = list[tuple[int, int, int]]
 
 ESSEN = named.NamedCorpus(
     description="tunes of the Essen Folksong Collection (music21), for tests only",
-    licence="for tests only: the collection allows no commercial use",
+    licence="given to music21 for uses that earn no money; for tests only",
     requirement="music21==10.5.1",
     books={"essen": r"music21/corpus/essenFolksong/[\w.-]+\.abc"},
     sha256="77f36bf4b815b653927061f88433fb854f4fc217811ae7fb17ad94e2635d21a2",
