@@ -56,8 +56,8 @@ NAMES: dict[str, NamedCorpus] = {
     ),
     "traditional": NamedCorpus(
         description="4,248 tunes: Ryan's Mammoth Collection, O'Neill's 1850 and Aird's Airs (music21)",
-        licence="the books are of 1782 to 1903; who transcribed them let music21 pass that on, whose BSD licence "
-        "is not for its corpus: uses that earn money may need their leave (Z: lines)",
+        licence="the books are of 1782 to 1903; music21 passes on their transcriptions with leave, not under "
+        "its own licence (BSD): uses that earn money may need the leave of who made them (Z:)",
         requirement="music21==10.5.1",
         books={
             "airds-airs": r"music21/corpus/airdsAirs/[\w.-]+\.abc",
