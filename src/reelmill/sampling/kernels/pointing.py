@@ -28,6 +28,7 @@ from reelmill.sampling.kernels.places import tanh, tanh_by_pytorch
 
 _SCALE, _LOWEST = np.float32(1 << BITS), np.float32(-40.0)
 _ONE = np.float32(1.0)
+_ANCHOR_BITS = ANCHOR.bit_length() - 1
 
 
 class Biases(NamedTuple):
@@ -135,50 +136,67 @@ def _point(
 ) -> None:
     rows, size = logits.shape
     window, width = keys.shape[1], keys.shape[2]
-    query, scores = np.empty(width, keys.dtype), np.empty(window, np.float32)
-    found, copied = np.empty(size, np.int64), np.empty(size, np.int64)
+    query, scores, spread = (
+        np.empty(width, keys.dtype),
+        np.empty(window, np.float32),
+        np.empty(size, np.float32),
+    )
+    copied = np.empty(size, np.int64)
     for row in range(rows):
         read = position[row]
-        begin = max(np.int64(0), read - window)
-        for unit in range(width):
-            query[unit] = np.rint(tanh(asked[row, unit]) * levels)
-        for place in range(begin, read):
-            slot = place % window
-            product = _product(query, keys[row, slot])
+        count = min(read, window)
+        first = (read - count) % window  # where the farthest place lies
+        _to_levels(asked[row, :width], levels, query)
+        slot, top = first, np.float32(-np.inf)
+        for index in range(count):
+            product = np.float32(_product(query, keys[row, slot]))
             apart = anchor[row] - anchors[row, slot]
-            ago = apart // ANCHOR
-            if apart != ago * ANCHOR or ago < 0 or ago >= len(bars):
+            ago = apart >> _ANCHOR_BITS
+            if apart & (ANCHOR - 1) or ago < 0 or ago >= len(bars):
                 ago = 0
-            scores[place - begin] = (np.float32(product) * scale + distance[read - 1 - place]) + bars[ago]
+            score = (product * scale + distance[count - 1 - index]) + bars[ago]
+            scores[index], top = score, max(top, score)
+            slot = slot + 1 if slot + 1 < window else 0
+        _weigh(scores[:count], top)
         copied[:] = 0
-        top = np.float32(-np.inf)
-        for index in range(read - begin):
-            top = max(top, scores[index])
-        total = 0
-        for place in range(begin, read):
-            weight = _weight(scores[place - begin] - top)
-            copied[text[row, place]] += weight
+        total = np.int64(0)
+        for index in range(count):
+            weight = np.int64(scores[index])
+            copied[text[row, read - count + index]] += weight
             total += weight
-        top, wrong = spoken[row, 0], np.float32(0.0)
+        top, wrong = spoken[row, 0], spoken[row, size] - spoken[row, size]  # a number, or not
         for index in range(1, size):
             top = max(top, spoken[row, index])
             wrong += spoken[row, index] - spoken[row, index]
-        sum_ = 0
+        spread[:] = spoken[row, :size]
+        _weigh(spread, top)
+        sum_ = np.int64(0)
         for index in range(size):
-            found[index] = _weight(spoken[row, index] - top)
-            sum_ += found[index]
+            sum_ += np.int64(spread[index])
         gate = min(max(spoken[row, size], _LOWEST), -_LOWEST)
         opened = _ONE / (_ONE + exponential(-gate)) * np.float32(read > 0)
         copies, speaks = np.float64(opened) / max(1, total), np.float64(_ONE - opened) / sum_
-        wrong += spoken[row, size] - spoken[row, size]
         for index in range(size):
-            share = np.float32(speaks * found[index] + copies * copied[index])
+            share = np.float32(speaks * np.float64(spread[index]) + copies * np.float64(copied[index]))
             logits[row, index] = logarithm(share) + wrong
         logits[row, START] = -np.inf
         slot = read % window
-        for unit in range(width):
-            keys[row, slot, unit] = np.rint(tanh(asked[row, width + unit]) * levels)
+        _to_levels(asked[row, width:], levels, keys[row, slot])
         anchors[row, slot] = anchor[row]
+
+
+@compiled
+def _to_levels(x: NDArray[np.float32], levels: np.float32, result: NDArray[np.int8 | np.int16]) -> None:
+    for unit in range(len(x)):
+        result[unit] = np.int32(np.rint(tanh(x[unit]) * levels))
+
+
+@compiled
+def _weigh(scores: NDArray[np.float32], top: np.float32) -> None:
+    """Weights of scores, in their place: integers, as all float32 up to 2^24 are exact."""
+    for index in range(len(scores)):
+        below = scores[index] - top
+        scores[index] = np.rint(exponential(below if below > _LOWEST else _LOWEST) * _SCALE)
 
 
 @compiled
@@ -187,8 +205,3 @@ def _product(query: NDArray[np.int8 | np.int16], key: NDArray[np.int8 | np.int16
     for unit in range(len(query)):
         total = np.int32(total + np.int32(query[unit]) * np.int32(key[unit]))
     return int(total)
-
-
-@compiled
-def _weight(below: np.float32) -> int:
-    return int(np.rint(exponential(below if below > _LOWEST else _LOWEST) * _SCALE))
