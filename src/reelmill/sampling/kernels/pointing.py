@@ -175,7 +175,7 @@ def _point(
             sum_ += np.int64(spread[index])
         gate = min(max(spoken[row, size], _LOWEST), -_LOWEST)
         opened = _ONE / (_ONE + exponential(-gate)) * np.float32(read > 0)
-        copies, speaks = np.float64(opened) / max(1, total), np.float64(_ONE - opened) / sum_
+        copies, speaks = np.float64(opened) / max(np.int64(1), total), np.float64(_ONE - opened) / sum_
         for index in range(size):
             share = np.float32(speaks * np.float64(spread[index]) + copies * np.float64(copied[index]))
             logits[row, index] = logarithm(share) + wrong
