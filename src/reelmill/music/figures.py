@@ -199,7 +199,9 @@ class Population:
             "pitch_range": tune.columns["pitch_range"],
         }
         for name, value in named.items():
-            self._named.setdefault(name, Counter())[str(value)] += 1
+            self._named.setdefault(name, Counter())
+            if value is not None:
+                self._named[name][str(value)] += 1
         self._intervals += tune.intervals
         self._pitch_classes += tune.pitch_classes
         self._lengths.update(tune.lengths)
@@ -240,7 +242,7 @@ class Population:
 
     def _nearest(self) -> dict[str, Any] | None:
         """How near the tunes' nearest are, and how much is copied from those; None where none was sought."""
-        if not self._similarities:
+        if not any(map(len, self._similarities)):
             return None
         similarity, copied = np.concatenate(self._similarities), np.concatenate(self._copied)
         shares = np.histogram(similarity, bins=20, range=(0, 1))[0] / max(1, len(similarity))
