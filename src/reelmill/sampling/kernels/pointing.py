@@ -165,6 +165,8 @@ def _point(
             copied[text[row, read - count + index]] += weight
             total += weight
         top, wrong = spoken[row, 0], spoken[row, size] - spoken[row, size]  # a number, or not
+        if spoken[row, START] != -np.inf:
+            wrong = np.float32(np.nan)
         for index in range(1, size):
             top = max(top, spoken[row, index])
             wrong += spoken[row, index] - spoken[row, index]
