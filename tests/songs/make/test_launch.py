@@ -86,7 +86,6 @@ def test_some_make_text_and_others_add_its_sound(songs: Path, reference: Path) -
         "directory": str(songs),
         "config": configuration.to_dict(plan.config()),
         "share": (0, 1),
-        "take_over": True,
         "workers": len(roles),
     }
     with Progress(plan, SONGS, 2, visible=False) as bar:

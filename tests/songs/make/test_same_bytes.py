@@ -11,6 +11,7 @@ from reelmill.audio import abc2midi
 from reelmill.songs.check.verify import verify
 from reelmill.songs.make.generate import generate
 from reelmill.songs.make.render import render_directory
+from reelmill.songs.store.manifest import manifest_path, tar_path
 from reelmill.songs.store.plan import read_plan
 from reelmill.songs.store.tar import TarReader
 from tests.songs.conftest import SONGS, manifests, start, tars
@@ -55,18 +56,16 @@ def test_text_at_any_number_of_tasks_slots_and_threads(
     out, before = tmp_path / "songs", torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for share in reversed(range(tasks)):
-            made = generate(
-                run,
-                out,
-                songs=SONGS,
-                audio=False,
-                shard=(share, tasks),
-                overrides=[f"sampling.slots={slots}"],
-                progress=False,
-                take_over=False,
-            )
-            assert made.complete
+        made = generate(
+            run,
+            out,
+            songs=SONGS,
+            audio=False,
+            shard=(tasks - 1, tasks),  # its own shards first, and then the others' from the far end
+            overrides=[f"sampling.slots={slots}"],
+            progress=False,
+        )
+        assert made.complete
     finally:
         torch.set_num_threads(before)
     assert tars(out) == tars(reference, "text")
@@ -86,7 +85,9 @@ def test_text_now_and_sound_later_is_one_pass(run: Path, reference: Path, tmp_pa
 def test_rendering_waits_for_no_text(run: Path, tmp_path: Path) -> None:
     """Shards without text are left, and said to be."""
     out = tmp_path / "songs"
-    generate(run, out, songs=16, shard=(0, 2), audio=False, progress=False, take_over=False)
+    generate(run, out, songs=16, audio=False, progress=False)
+    for path in (tar_path(out, "text", 1), manifest_path(out, "text", 1)):
+        path.unlink()
     outcome = render_directory(out, progress=False)
     assert (outcome.made, outcome.complete, outcome.remaining) == ([0], False, 1)
 

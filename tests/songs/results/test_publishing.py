@@ -44,7 +44,7 @@ def say_and_wait(made, number):
 Made.shard = say_and_wait
 publishing._PERIOD = 0.05
 with publishing.published_live(out):
-    generate(run, out, songs=160, shard=(int(sys.argv[4]), 2), progress=False, take_over=False)
+    generate(run, out, songs=160, shard=(int(sys.argv[4]), 2), progress=False)
 """
 
 

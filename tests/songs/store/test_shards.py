@@ -159,21 +159,18 @@ def test_own_share_first_then_the_others_from_the_far_end(tmp_path: Path) -> Non
         (0, 10, True, False),
         (40, 10, True, False),
     ]
-    with Leases(tmp_path, "0/2") as leases:
-        works = hand_out(Scheduler(tmp_path, PLAN, (0, 2), halves=TEXT, take_over=False), leases)
-    assert [work.shard for work in works] == [0, 4]
 
 
 def test_parts_of_a_share_are_divided_and_then_shared(tmp_path: Path) -> None:
-    """Workers of one command help each other though the command is not to take over other shares."""
-    parts = [Scheduler(tmp_path, PLAN, (0, 2), (part, 2), TEXT, take_over=False) for part in range(2)]
+    """Workers of one command help each other before they take over other shares."""
+    parts = [Scheduler(tmp_path, PLAN, (0, 2), (part, 2), TEXT) for part in range(2)]
     with Leases(tmp_path, "0/2") as leases:
         first = parts[0].next(leases)
         second = parts[1].next(leases)
         assert first and second and (first.shard, second.shard) == (0, 2)
-        assert [work.shard for work in hand_out(parts[1], leases)] == [4]
+        assert [work.shard for work in hand_out(parts[1], leases)] == [4, 5, 3, 1]
     with Leases(tmp_path, "0/2") as leases:
-        assert [work.shard for work in hand_out(parts[0], leases)] == [4, 2]
+        assert [work.shard for work in hand_out(parts[0], leases)] == [4, 2, 5, 3, 1]
 
 
 def holder(directory: Path, shard: int) -> "subprocess.Popen[str]":
@@ -192,9 +189,9 @@ def holder(directory: Path, shard: int) -> "subprocess.Popen[str]":
 
 def test_a_shard_in_other_hands_is_left_until_they_are_gone(tmp_path: Path) -> None:
     other = holder(tmp_path, 2)
-    share = Scheduler(tmp_path, PLAN, (0, 2), halves=TEXT, take_over=False)
+    share = Scheduler(tmp_path, PLAN, (0, 2), halves=TEXT)
     with Leases(tmp_path, "0/2") as leases:
-        assert [work.shard for work in hand_out(share, leases)] == [0, 4]
+        assert [work.shard for work in hand_out(share, leases)] == [0, 4, 5, 3, 1]
         assert share.waits and share.unfinished() == [0, 2, 4]
         lease = read_lease(tmp_path, 2)
         assert lease and lease.live and (lease.facts["pid"], lease.facts["share"]) == (other.pid, "1/2")
@@ -202,7 +199,7 @@ def test_a_shard_in_other_hands_is_left_until_they_are_gone(tmp_path: Path) -> N
         other.wait()
         assert [work.shard for work in hand_out(share, leases)] == [2]
         assert not share.waits
-        assert [lease.shard for lease in read_leases(tmp_path)] == [0, 2, 4]
+        assert [lease.shard for lease in read_leases(tmp_path)] == [0, 1, 2, 3, 4, 5]
     assert read_leases(tmp_path) == []
     for pipe in (other.stdin, other.stdout):
         assert pipe

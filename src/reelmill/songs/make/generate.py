@@ -32,14 +32,13 @@ def generate(
     checkpoint: str | None = None,
     audio: bool = True,
     progress: bool = True,
-    take_over: bool = True,
 ) -> Outcome:
     """Make what has no intact manifest in share ``shard`` (I of K) of a songs directory.
 
     ``source`` is a run, whose songs go to ``out``, or a songs directory to go on with. What has been planned
     once stays: ``songs`` may grow, any other difference is refused by key. With ``audio`` False only text is
-    made now; a new plan then has no sound until ``reelmill render`` adds it. ``take_over`` lets a worker that
-    has finished its share go on with shards that nobody has begun.
+    made now; a new plan then has no sound until ``reelmill render`` adds it. Whoever has finished its share
+    goes on with shards that nobody has begun.
 
     Raises RequestError if the request cannot be met, before any song is made, or if the disk is full; what is
     finished stays. Faults of the machine are in the outcome.
@@ -62,7 +61,6 @@ def generate(
         shard=shard,
         halves=halves,
         progress=progress,
-        take_over=take_over,
     )
 
 

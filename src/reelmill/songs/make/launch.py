@@ -90,7 +90,6 @@ def produce(
     shard: tuple[int, int],
     halves: tuple[Kind, ...],
     progress: bool = True,
-    take_over: bool = True,
 ) -> Outcome:
     """Make what has no intact manifest in one share. ``model`` may be None if ``halves`` are audio only.
 
@@ -98,7 +97,7 @@ def produce(
     make other bytes.
     """
     began = time.monotonic()
-    share = Scheduler(directory, plan, shard, halves=halves, take_over=take_over)
+    share = Scheduler(directory, plan, shard, halves=halves)
     tidy(directory)
     for problem in share.damaged:
         _log.warning("%s; it is made again", problem)
@@ -115,7 +114,6 @@ def produce(
                     "directory": str(directory),
                     "config": configuration.to_dict(config),
                     "share": shard,
-                    "take_over": take_over,
                     "workers": len(roles),
                 }
                 Workers(roles, task, made).run()

@@ -47,9 +47,8 @@ class Work:
 class Scheduler:
     """Hands out the work of part ``part[0]`` of ``part[1]`` of share ``share[0]`` of ``share[1]``.
 
-    ``halves`` are the kinds to make; with ``take_over`` shards outside the share are made as well, once the
-    share is. ``damaged`` says what is wrong with shards that are there and do not count: a tar is read only
-    where its size or time is not what its manifest says (``reelmill verify`` reads all).
+    ``halves`` are the kinds to make; shards outside the share are made as well, once the share is.
+    ``damaged`` says what is wrong with shards that are there and do not count: a tar is read only where its size or time is not what its manifest says (``reelmill verify`` reads all).
     """
 
     def __init__(
@@ -59,9 +58,8 @@ class Scheduler:
         share: tuple[int, int] = (0, 1),
         part: tuple[int, int] = (0, 1),
         halves: tuple[Kind, ...] = ("text", "audio"),
-        take_over: bool = True,
     ) -> None:
-        self._directory, self._plan, self._halves, self._take_over = directory, plan, halves, take_over
+        self._directory, self._plan, self._halves = directory, plan, halves
         self._share = range(plan.shards)[share[0] :: share[1]]
         self._own = self._share[part[0] :: part[1]]
         with ThreadPoolExecutor(_CHECKS_AT_ONCE) as threads:
@@ -161,8 +159,7 @@ class Scheduler:
         """What others own and nobody has begun: the rest of the share first, each from its far end."""
         if self._others is None:
             begun = set.intersection(*(shard_numbers(self._directory, kind) for kind in self._halves))
-            everything = range(self._plan.shards) if self._take_over else range(0)
-            nearest_first = dict.fromkeys([*reversed(self._share), *reversed(everything)])
+            nearest_first = dict.fromkeys([*reversed(self._share), *reversed(range(self._plan.shards))])
             self._others = deque(
                 number for number in nearest_first if number not in self._own and number not in begun
             )

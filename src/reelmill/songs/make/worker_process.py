@@ -80,7 +80,7 @@ def _work(task: dict[str, Any], teller: _Teller) -> None:
 
         model = kept_model(directory, plan.model)
     share = f"{task['share'][0]}/{task['share'][1]}"
-    scheduler = Scheduler(directory, plan, task["share"], task["part"], halves, task["take_over"])
+    scheduler = Scheduler(directory, plan, task["share"], task["part"], halves)
     with ExitStack() as stack:
         executor: Executor | None = None
         if halves == ("text",) and os.environ.get("CUDA_VISIBLE_DEVICES"):
