@@ -48,7 +48,8 @@ class Scheduler:
     """Hands out the work of part ``part[0]`` of ``part[1]`` of share ``share[0]`` of ``share[1]``.
 
     ``halves`` are the kinds to make; shards outside the share are made as well, once the share is.
-    ``damaged`` says what is wrong with shards that are there and do not count: a tar is read only where its size or time is not what its manifest says (``reelmill verify`` reads all).
+    ``damaged`` says what is wrong with shards that are there and do not count: a tar is read only where its
+    size or time is not what its manifest says (``reelmill verify`` reads all).
     """
 
     def __init__(
